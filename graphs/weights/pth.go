@@ -2,10 +2,12 @@ package weights
 
 import (
 	"archive/zip"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/big"
 	"path"
 	"slices"
@@ -258,16 +260,9 @@ func readStored(f *zip.File, left *budget) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
 	if _, err := r.Read(make([]byte, 1)); err != io.EOF { // the end brings the CRC's verdict
-		return nil, fmt.Errorf("%s: %w", f.Name, cmpErr(err, zip.ErrFormat))
+		return nil, fmt.Errorf("%s: %w", f.Name, cmp.Or(err, zip.ErrFormat))
 	}
 	return data, nil
-}
-
-func cmpErr(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
 }
 
 // swapBytes reverses the bytes of every element.
@@ -349,7 +344,7 @@ var checkpointKeys = []string{"state_dict", "model_state_dict", "model"}
 func flatten(root any, left *budget) (map[string]Array, error) {
 	for _, key := range checkpointKeys {
 		for k, v := range items(root) {
-			if k != key || items(v) == nil {
+			if _, single := v.(*tensor); k != key || single {
 				continue
 			}
 			if arrays, err := collect(v, left); err != nil || len(arrays) > 0 {
@@ -409,8 +404,8 @@ func collect(root any, left *budget) (map[string]Array, error) {
 }
 
 // items goes through a dictionary's entries with string or integer keys, or a
-// list's, in order; it is nil for anything else.
-func items(v any) func(yield func(string, any) bool) {
+// list's, in order, and through nothing for any other value.
+func items(v any) iter.Seq2[string, any] {
 	switch v := v.(type) {
 	case *types.Dict:
 		return func(yield func(string, any) bool) {
@@ -434,10 +429,10 @@ func items(v any) func(yield func(string, any) bool) {
 	case *types.Tuple:
 		return sequence(*v)
 	}
-	return nil
+	return sequence(nil)
 }
 
-func sequence(values []any) func(yield func(string, any) bool) {
+func sequence(values []any) iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {
 		for i, v := range values {
 			if !yield(strconv.Itoa(i), v) {
