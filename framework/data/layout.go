@@ -1,0 +1,190 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A listed image knows the split its folder or manifest gives it.
+type listed struct {
+	Item
+	split Split
+}
+
+func byPath(a, b Item) int { return strings.Compare(a.Path, b.Path) }
+
+// listing finds the images of a set and what reads them, ordered by path.
+func listing(o Options) ([]listed, source, error) {
+	var list []listed
+	var root string
+	var err error
+	switch o.Set {
+	case "manifest":
+		root = filepath.Dir(o.Root)
+		list, err = readManifest(o.Root)
+	case "folder", "zhanglab":
+		if root, err = findRoot(o.Root); err == nil {
+			list, err = walk(root, o.Set)
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	slices.SortFunc(list, func(a, b listed) int { return byPath(a.Item, b.Item) })
+	return list, folder{root}, nil
+}
+
+// findRoot returns root, or the folder in it when there is nothing else, whichever holds train.
+func findRoot(root string) (string, error) {
+	for dir := root; ; {
+		if info, err := os.Stat(filepath.Join(dir, "train")); err == nil && info.IsDir() {
+			return dir, nil
+		}
+		entries, err := visible(dir)
+		if err != nil {
+			return "", fmt.Errorf("data.root: %w", err)
+		}
+		if len(entries) != 1 || !entries[0].IsDir() {
+			return "", fmt.Errorf("data.root: %s has no folder train; need ROOT/train/normal and ROOT/test/{normal,abnormal}", root)
+		}
+		dir = filepath.Join(dir, entries[0].Name())
+	}
+}
+
+// visible lists a folder without hidden files, by name.
+func visible(dir string) ([]fs.DirEntry, error) {
+	entries, err := os.ReadDir(dir)
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), ".") }), err
+}
+
+// walk lists root/{train,test}/CLASS. Any class but "normal" is abnormal and is the subtype of its
+// images. Masks lie in root/SPLIT/masks/CLASS/NAME.png or root/masks/SPLIT/CLASS/NAME.png, NAME being
+// that of the image with or without "_mask", and are paired by name.
+func walk(root, set string) ([]listed, error) {
+	var list []listed
+	for _, split := range []Split{Train, Test} {
+		dir := split.String()
+		classes, err := visible(filepath.Join(root, dir))
+		if errors.Is(err, fs.ErrNotExist) && split == Test {
+			return nil, fmt.Errorf("data.root: %s has no folder test; need ROOT/test/{normal,abnormal}", root)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("data.root: %w", err)
+		}
+		masks, err := findMasks(root, dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, class := range classes {
+			rel := path.Join(dir, class.Name())
+			if isImage(class.Name()) {
+				return nil, fmt.Errorf("%s: an image outside a class folder; move it to %s/normal or %s/abnormal",
+					filepath.Join(root, rel), dir, dir)
+			}
+			if class.Name() == "masks" || !isDir(root, rel, class) {
+				continue
+			}
+			names, err := images(root, rel, 0)
+			if err != nil {
+				return nil, err
+			}
+			if len(names) == 0 {
+				return nil, fmt.Errorf("%s: no images (%s); fill the folder or remove it",
+					filepath.Join(root, rel), strings.Join(extensions, ", "))
+			}
+			for _, name := range names {
+				it := Item{Path: name}
+				if it.Abnormal = !strings.EqualFold(class.Name(), "normal"); it.Abnormal {
+					it.Subtype = class.Name()
+					it.Mask = masks[stem(strings.TrimPrefix(name, dir+"/"))]
+				}
+				if set == "zhanglab" {
+					it = zhanglab(it)
+				}
+				list = append(list, listed{it, split})
+			}
+		}
+	}
+	return list, nil
+}
+
+func isDir(root, rel string, e fs.DirEntry) bool {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.IsDir()
+	}
+	info, err := os.Stat(filepath.Join(root, rel))
+	return err == nil && info.IsDir()
+}
+
+// images lists the images below root/rel, with '/' and relative to root. It opens none of them.
+func images(root, rel string, depth int) ([]string, error) {
+	if depth > 8 {
+		return nil, fmt.Errorf("%s: more than 8 folders deep; is there a link to a parent?", filepath.Join(root, rel))
+	}
+	entries, err := visible(filepath.Join(root, rel))
+	if err != nil {
+		return nil, fmt.Errorf("data.root: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		name := path.Join(rel, e.Name())
+		switch {
+		case isImage(name) && !e.IsDir():
+			names = append(names, name)
+		case isDir(root, name, e):
+			below, err := images(root, name, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			names = append(names, below...)
+		}
+	}
+	return names, nil
+}
+
+// findMasks maps CLASS/NAME to the path of its mask.
+func findMasks(root, split string) (map[string]string, error) {
+	masks := map[string]string{}
+	for _, dir := range []string{path.Join(split, "masks"), path.Join("masks", split)} {
+		if info, err := os.Stat(filepath.Join(root, dir)); err != nil || !info.IsDir() {
+			continue
+		}
+		names, err := images(root, dir, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			masks[strings.TrimSuffix(stem(strings.TrimPrefix(name, dir+"/")), "_mask")] = name
+		}
+	}
+	return masks, nil
+}
+
+// stem is a path without its extension.
+func stem(name string) string { return strings.TrimSuffix(name, path.Ext(name)) }
+
+var (
+	zhanglabPerson = regexp.MustCompile(`^(person\d+)_(bacteria|virus)_`)
+	zhanglabNormal = regexp.MustCompile(`^((?:NORMAL2-)?IM-\d+)-`)
+)
+
+// zhanglab fills group and subtype from a file name of the ZhangLab chest X-rays (Kermany et al.,
+// Cell 2018). The numbering of persons restarts in each split of PNEUMONIA, so there the split is part
+// of the group.
+func zhanglab(it Item) Item {
+	name := path.Base(it.Path)
+	if m := zhanglabPerson.FindStringSubmatch(name); m != nil && it.Abnormal {
+		split, _, _ := strings.Cut(it.Path, "/")
+		it.Group, it.Subtype = split+"/"+m[1], m[2]
+	} else if m := zhanglabNormal.FindStringSubmatch(name); m != nil && !it.Abnormal {
+		it.Group = m[1]
+	}
+	return it
+}

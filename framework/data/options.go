@@ -1,0 +1,93 @@
+package data
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Options says which set to open and how; it is a [[data]] block of an experiment.
+type Options struct {
+	Name       string  `toml:"name"`       // in tables and folders; default SET-SIZE
+	Set        string  `toml:"set"`        // folder, zhanglab or manifest
+	Root       string  `toml:"root"`       // folder of the set, or its parent when that holds nothing else; the CSV file of a manifest
+	Size       int     `toml:"size"`       // side of the images in pixels, 8 to 4096
+	Resize     string  `toml:"resize"`     // bilinear or bicubic, antialiased
+	Fit        string  `toml:"fit"`        // stretch, pad (black border) or crop (centre)
+	Validation float64 `toml:"validation"` // share of training normals, at least 100 images; 0 is none
+	SplitSeed  uint64  `toml:"split_seed"` // draws the validation images; apart from the training seeds
+
+	Progress func(done, total int) `toml:"-"` // called while images are decoded, from one goroutine at a time; may be nil
+}
+
+// DefaultOptions returns the defaults: 128 pixels, bilinear, stretched, a tenth of the training normals for validation.
+func DefaultOptions() Options {
+	return Options{Set: "folder", Size: 128, Resize: "bilinear", Fit: "stretch", Validation: 0.1, SplitSeed: 20260101}
+}
+
+var (
+	sets    = []string{"folder", "zhanglab", "manifest"}
+	filters = []string{"bilinear", "bicubic"}
+	fits    = []string{"stretch", "pad", "crop"}
+)
+
+// minValidation is the least number of validation images: a threshold at 5 % false alarms needs a tail.
+const minValidation = 100
+
+// Check names the first key out of range, and completes an empty Name to SET-SIZE.
+func (o *Options) Check() error {
+	if err := oneOf("set", o.Set, sets); err != nil {
+		return err
+	}
+	if o.Root == "" {
+		return fmt.Errorf("data.root: empty, need the folder of the set %q", o.Set)
+	}
+	if err := o.checkGeometry(); err != nil {
+		return err
+	}
+	if !(o.Validation >= 0 && o.Validation <= 0.5) { // also refuses NaN
+		return fmt.Errorf("data.validation: %g, need 0 to 0.5", o.Validation)
+	}
+	if o.SplitSeed > math.MaxInt64 {
+		return fmt.Errorf("data.split_seed: %d, need at most %d", o.SplitSeed, int64(math.MaxInt64))
+	}
+	if o.Name == "" {
+		o.Name = fmt.Sprintf("%s-%d", o.Set, o.Size)
+	}
+	for _, r := range o.Name {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.", r) {
+			return fmt.Errorf("data.name: %q, need letters, digits, '-', '_' and '.' only", o.Name)
+		}
+	}
+	if strings.HasPrefix(o.Name, ".") {
+		return fmt.Errorf("data.name: %q, must not start with a dot", o.Name)
+	}
+	return nil
+}
+
+// checkGeometry checks what brings an image to its grid.
+func (o *Options) checkGeometry() error {
+	if o.Size < 8 || o.Size > 4096 {
+		return fmt.Errorf("data.size: %d, need 8 to 4096", o.Size)
+	}
+	if err := oneOf("resize", o.Resize, filters); err != nil {
+		return err
+	}
+	return oneOf("fit", o.Fit, fits)
+}
+
+func oneOf(key, value string, allowed []string) error {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return fmt.Errorf("data.%s: %q, need one of %s", key, value, strings.Join(allowed, ", "))
+}
+
+func (o *Options) geometry() geometry {
+	g := geometry{size: o.Size, fit: o.Fit, filter: bilinear}
+	if o.Resize == "bicubic" {
+		g.filter = bicubic
+	}
+	return g
+}

@@ -1,0 +1,141 @@
+package data
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+)
+
+// split fills the items and the rule. Validation is a share of the training normals, drawn by whole
+// groups, unless the manifest gives it.
+func (d *Dataset) split(list []listed) error {
+	o := d.opts
+	given := false
+	for _, it := range list {
+		switch {
+		case it.split == Train && it.Abnormal:
+			d.pool = append(d.pool, it.Item)
+			continue
+		case it.split == Validation && it.Abnormal:
+			return fmt.Errorf("data %s: %s: an abnormal validation image; validation holds normal images only, move it to test", o.Name, it.Path)
+		case it.split == Validation:
+			given = true
+		}
+		d.items[it.split] = append(d.items[it.split], it.Item)
+	}
+	normals := len(d.items[Train])
+	if normals == 0 {
+		return fmt.Errorf("data %s: no normal training images in %s; put them into train/normal", o.Name, o.Root)
+	}
+	if len(d.items[Test]) == 0 {
+		return fmt.Errorf("data %s: no test images in %s; put them into test/normal and test/abnormal", o.Name, o.Root)
+	}
+	switch {
+	case given:
+		d.rule = fmt.Sprintf("validation: %d normal images, given by the set; training: %d normal images",
+			len(d.items[Validation]), normals)
+	case o.Validation == 0:
+		d.rule = fmt.Sprintf("validation: none; training: all %d normal images", normals)
+	default:
+		n := max(minValidation, int(math.Round(o.Validation*float64(normals))))
+		if 2*n > normals {
+			return fmt.Errorf("data %s: %d normal training images; validation takes at least %d and must leave as many: add images or set validation = 0",
+				o.Name, normals, n)
+		}
+		unit := "images"
+		if slices.ContainsFunc(d.items[Train], func(it Item) bool { return it.Group != "" }) {
+			unit = "groups"
+		}
+		d.items[Train], d.items[Validation] = holdOut(d.items[Train], n, o.SplitSeed)
+		d.rule = fmt.Sprintf("validation: %d of %d normal training images (share %g, at least %d), whole %s drawn with split seed %d; training: %d",
+			len(d.items[Validation]), normals, o.Validation, minValidation, unit, o.SplitSeed, len(d.items[Train]))
+	}
+	if len(d.pool) > 0 {
+		d.rule += fmt.Sprintf("; %d abnormal training images not used", len(d.pool))
+	}
+	return nil
+}
+
+// holdOut draws whole groups until at least n items are drawn; an item without a group is one of its
+// own. Both results keep the order of items.
+func holdOut(items []Item, n int, seed uint64) (kept, drawn []Item) {
+	members := map[string]int{}
+	var groups []string
+	id := func(it Item) string {
+		if it.Group == "" {
+			return "\x00" + it.Path
+		}
+		return it.Group
+	}
+	for _, it := range items {
+		if members[id(it)] == 0 {
+			groups = append(groups, id(it))
+		}
+		members[id(it)]++
+	}
+	out := map[string]bool{}
+	for _, g := range Order(seed, 0, len(groups)) {
+		if n <= 0 {
+			break
+		}
+		out[groups[g]] = true
+		n -= members[groups[g]]
+	}
+	for _, it := range items {
+		if out[id(it)] {
+			drawn = append(drawn, it)
+		} else {
+			kept = append(kept, it)
+		}
+	}
+	return kept, drawn
+}
+
+// Order is the order of n training images in an epoch: a permutation of 0..n-1, the same for the same
+// arguments on every machine.
+func Order(seed uint64, epoch, n int) []int {
+	return rand.New(rand.NewPCG(seed, uint64(epoch))).Perm(n)
+}
+
+// suggest returns the word nearest to a mistyped one, or "".
+func suggest(word string, words []string) string {
+	best, at := "", 3
+	for _, w := range words {
+		if d := editDistance(strings.ToLower(word), w); d < at {
+			best, at = w, d
+		}
+	}
+	return best
+}
+
+// editDistance counts the insertions, deletions and substitutions between two words.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// cleanPath checks a path of a manifest: relative, inside the root, with '/'.
+func cleanPath(p string) (string, bool) {
+	c := path.Clean(p)
+	ok := p != "" && !path.IsAbs(p) && c != "." && c != ".." && !strings.HasPrefix(c, "../") &&
+		!strings.ContainsAny(p, "\\\x00\n\r")
+	return c, ok
+}
