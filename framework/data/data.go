@@ -73,7 +73,8 @@ type Dataset struct {
 // source reads the images behind a listing.
 type source interface {
 	native(it Item) (Native, error)
-	mask(it Item) (bits []bool, w, h int, err error) // true is lesion
+	inspect(it Item) (n Native, deep bool, err error) // deep: stored with more than 8 bits
+	mask(it Item) (bits []bool, w, h int, err error)  // true is lesion
 	manifest(cacheDir string, o Options, used []Item) (sums []string, err error)
 }
 
@@ -252,5 +253,7 @@ type folder struct{ root string }
 func (f folder) path(rel string) string { return filepath.Join(f.root, filepath.FromSlash(rel)) }
 
 func (f folder) native(it Item) (Native, error) { return readNative(f.path(it.Path)) }
+
+func (f folder) inspect(it Item) (Native, bool, error) { return readImage(f.path(it.Path)) }
 
 func (f folder) mask(it Item) ([]bool, int, int, error) { return readMask(f.path(it.Mask)) }

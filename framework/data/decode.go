@@ -8,6 +8,7 @@ import (
 	"image/color"
 	_ "image/jpeg"
 	_ "image/png"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -20,7 +21,7 @@ import (
 // Limits on an image, checked before its memory is asked for.
 const (
 	maxSide   = 1<<16 - 1
-	maxPixels = 100e6
+	maxPixels = 100_000_000
 	maxFile   = 1 << 30 // bytes
 )
 
@@ -31,43 +32,50 @@ func isImage(name string) bool {
 	return slices.Contains(extensions, strings.ToLower(path.Ext(name)))
 }
 
-var (
-	errEmpty  = errors.New("the file is empty; restore it or remove it")
-	errFormat = errors.New("not a PNG, JPEG, BMP or TIFF image; convert it or remove it")
-)
+// A fault is what is wrong with a file and what to do about it.
+type fault struct {
+	text, remedy string
+	zero         bool // no bytes or no pixels
+}
 
-// decode reads an image of any known format after checking its size. A decoder that panics on
-// malformed bytes gives an error.
+func (f *fault) Error() string { return f.text + "; " + f.remedy }
+
+const restore = "restore it or remove it"
+
+// decode reads an image of any known format after checking its size. Its errors are faults; a decoder
+// that panics on malformed bytes gives one, too.
 func decode(b []byte) (img image.Image, format string, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			img, err = nil, fmt.Errorf("malformed (%v); restore it or remove it", r)
+			img, err = nil, &fault{text: fmt.Sprintf("malformed (%v)", r), remedy: restore}
 		}
 	}()
 	if len(b) == 0 {
-		return nil, "", errEmpty
+		return nil, "", &fault{"the file is empty", restore, true}
 	}
 	config, format, err := image.DecodeConfig(bytes.NewReader(b))
-	switch {
+	switch w, h := config.Width, config.Height; {
 	case errors.Is(err, image.ErrFormat):
-		return nil, "", errFormat
+		return nil, "", &fault{text: "not a PNG, JPEG, BMP or TIFF image", remedy: "convert it or remove it"}
 	case err != nil:
-		return nil, format, broken(err)
-	case config.Width < 1 || config.Height < 1:
-		return nil, format, fmt.Errorf("size %d×%d; remove it", config.Width, config.Height)
-	case config.Width > maxSide || config.Height > maxSide || config.Width*config.Height > maxPixels:
-		return nil, format, fmt.Errorf("size %d×%d, at most %d a side and %.0f million pixels; shrink it or remove it",
-			config.Width, config.Height, maxSide, maxPixels/1e6)
+		return nil, format, damaged(err)
+	case w < 1 || h < 1:
+		return nil, format, &fault{fmt.Sprintf("size %d×%d", w, h), restore, true}
+	case w > maxSide || h > maxSide || w*h > maxPixels:
+		return nil, format, &fault{
+			text:   fmt.Sprintf("size %d×%d, at most %d a side and %d million pixels", w, h, maxSide, maxPixels/1_000_000),
+			remedy: "shrink it or remove it",
+		}
 	}
 	img, format, err = image.Decode(bytes.NewReader(b))
 	if err != nil {
-		return nil, format, broken(err)
+		return nil, format, damaged(err)
 	}
 	return img, format, nil
 }
 
-func broken(err error) error {
-	return fmt.Errorf("truncated or damaged (%w); restore it or remove it", err)
+func damaged(err error) error {
+	return &fault{text: fmt.Sprintf("truncated or damaged (%v)", err), remedy: restore}
 }
 
 // grey is the luma of an image in 8 bits: 0.299 R + 0.587 G + 0.114 B in 16-bit fixed point, which is
@@ -154,7 +162,7 @@ func deep(img image.Image) bool {
 // lesion is true where a mask is not zero. A mask stored with loss is an error: its edge is noise.
 func lesion(img image.Image, format string) ([]bool, error) {
 	if format == "jpeg" {
-		return nil, errors.New("a JPEG mask has no exact edge; store it as PNG")
+		return nil, &fault{text: "a JPEG mask has no exact edge", remedy: "store it as PNG"}
 	}
 	b := img.Bounds()
 	m := make([]bool, 0, b.Dx()*b.Dy())
@@ -170,54 +178,71 @@ func lesion(img image.Image, format string) ([]bool, error) {
 	return m, nil
 }
 
-// readFile reads a file of at most maxFile bytes.
+// readFile reads a regular file of at most maxFile bytes. Its errors are faults.
 func readFile(name string) ([]byte, error) {
 	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &fault{text: "the file is not there", remedy: "restore it or take it out of the set"}
+	case err != nil:
+		return nil, unreadable(err)
+	case !info.Mode().IsRegular():
+		return nil, &fault{text: "not a regular file", remedy: "remove it"}
+	case info.Size() > maxFile:
+		return nil, &fault{text: fmt.Sprintf("%d bytes, at most %d", info.Size(), maxFile), remedy: "shrink it or remove it"}
+	}
+	b, err := os.ReadFile(name)
 	if err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file; remove it", name)
+	return b, nil
+}
+
+func unreadable(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err
 	}
-	if info.Size() > maxFile {
-		return nil, fmt.Errorf("%s: %d bytes, at most %d; shrink it or remove it", name, info.Size(), maxFile)
-	}
-	return os.ReadFile(name)
+	return &fault{text: fmt.Sprintf("cannot be read (%v)", err), remedy: "make it readable or remove it"}
 }
 
 func readNative(name string) (Native, error) {
-	b, err := readFile(name)
-	if err != nil {
-		return Native{}, fmt.Errorf("read image: %w", err)
-	}
-	n, err := decodeNative(b)
+	n, _, err := readImage(name)
 	if err != nil {
 		return Native{}, fmt.Errorf("image %s: %w", name, err)
 	}
 	return n, nil
 }
 
-func decodeNative(b []byte) (Native, error) {
+// readImage also tells whether the stored samples have more than 8 bits.
+func readImage(name string) (n Native, reduced bool, err error) {
+	b, err := readFile(name)
+	if err != nil {
+		return Native{}, false, err
+	}
 	img, _, err := decode(b)
 	if err != nil {
-		return Native{}, err
+		return Native{}, false, err
 	}
 	r := img.Bounds()
-	return Native{W: r.Dx(), H: r.Dy(), V: grey(img), FileBytes: int64(len(b))}, nil
+	return Native{W: r.Dx(), H: r.Dy(), V: grey(img), FileBytes: int64(len(b))}, deep(img), nil
 }
 
 func readMask(name string) (bits []bool, w, h int, err error) {
 	b, err := readFile(name)
-	if err != nil {
-		return nil, 0, 0, fmt.Errorf("read mask: %w", err)
-	}
-	img, format, err := decode(b)
 	if err == nil {
-		w, h = img.Bounds().Dx(), img.Bounds().Dy()
-		bits, err = lesion(img, format)
+		bits, w, h, err = decodeMask(b)
 	}
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("mask %s: %w", name, err)
 	}
 	return bits, w, h, nil
+}
+
+func decodeMask(b []byte) (bits []bool, w, h int, err error) {
+	img, format, err := decode(b)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	bits, err = lesion(img, format)
+	return bits, img.Bounds().Dx(), img.Bounds().Dy(), err
 }

@@ -4,9 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -54,20 +52,21 @@ func (f folder) manifest(cacheDir string, o Options, used []Item) ([]string, err
 	var mu sync.Mutex
 	changed := false
 	err = parallel(len(paths), func(i int) error {
-		info, err := os.Stat(f.path(paths[i]))
-		if err != nil {
-			return missing(err)
+		name := f.path(paths[i])
+		var now stamp
+		info, err := os.Stat(name)
+		if err == nil {
+			now = stamp{Size: info.Size(), Time: info.ModTime().UnixNano()}
 		}
-		now := stamp{Size: info.Size(), Time: info.ModTime().UnixNano()}
 		mu.Lock()
 		old := known[paths[i]]
 		mu.Unlock()
 		now.SHA256 = old.SHA256
-		read := now != old || old.SHA256 == ""
+		read := err != nil || now != old || old.SHA256 == ""
 		if read {
-			b, err := readFile(f.path(paths[i]))
+			b, err := readFile(name)
 			if err != nil {
-				return missing(err)
+				return fmt.Errorf("image %s: %w", name, err)
 			}
 			sum := sha256.Sum256(b)
 			now.SHA256 = hex.EncodeToString(sum[:])
@@ -76,7 +75,7 @@ func (f folder) manifest(cacheDir string, o Options, used []Item) ([]string, err
 		mu.Lock()
 		defer mu.Unlock()
 		changed = changed || read
-		if !read || time.Since(info.ModTime()) > settled {
+		if !read || time.Since(time.Unix(0, now.Time)) > settled {
 			fresh[paths[i]] = now
 		}
 		return nil
@@ -99,13 +98,6 @@ func (f folder) manifest(cacheDir string, o Options, used []Item) ([]string, err
 		}
 	}
 	return lines, nil
-}
-
-func missing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read image: %w; restore it, or take it out of the set", err)
-	}
-	return fmt.Errorf("read image: %w", err)
 }
 
 // writeAtomic makes a file appear complete or not at all.

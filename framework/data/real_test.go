@@ -1,9 +1,12 @@
 package data
 
 import (
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -89,6 +92,47 @@ func TestRealSets(t *testing.T) {
 				if v.Group != "" && slices.ContainsFunc(again.Items(Train), func(it Item) bool { return it.Group == v.Group }) {
 					t.Errorf("group %s in training and validation", v.Group)
 				}
+			}
+		})
+	}
+}
+
+// The counts for training normals and for test images are those of golden/reference-auc.md, section 2,
+// "Overlap", which compared with training normals.
+func TestRealCheck(t *testing.T) {
+	for _, tt := range []struct {
+		set, kind string
+		same      map[string]int // images with the pixels of an earlier one of their folder
+		near      int            // test images with a near copy among the training normals
+		groups    int            // findings about groups
+	}{
+		{"zhanglab", "zhanglab", map[string]int{"test/NORMAL": 3, "test/PNEUMONIA": 3, "train/NORMAL": 1}, 0, 0},
+		{"sarscov2_ct", "folder", map[string]int{}, 3, 1},
+	} {
+		t.Run(tt.set, func(t *testing.T) {
+			o := DefaultOptions()
+			o.Set, o.Root = tt.kind, shared(t, tt.set)
+			found, err := Check(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same, near, groups := map[string]int{}, 0, 0
+			for _, f := range found {
+				switch {
+				case f.Severity == Error:
+					t.Errorf("%+v", f)
+				case f.Code == CodeDuplicate && strings.HasPrefix(f.Text, "nearly train/PNEUMONIA"):
+				case f.Code == CodeDuplicate && strings.HasPrefix(f.Text, "nearly "):
+					near++
+				case f.Code == CodeDuplicate:
+					same[path.Dir(f.Path)]++
+				case f.Code == CodeGroup:
+					groups++
+				}
+			}
+			delete(same, "train/PNEUMONIA") // not in the reference
+			if !maps.Equal(same, tt.same) || near != tt.near || groups != tt.groups {
+				t.Errorf("same %v, near %d, groups %d; want %v, %d, %d", same, near, groups, tt.same, tt.near, tt.groups)
 			}
 		})
 	}
