@@ -1,0 +1,50 @@
+package framework
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Info describes a registered method for lists, tables and readers.
+type Info struct {
+	Name   string
+	Family string     // reconstruction, feature, synthesis, trivial, proposed
+	Source string     // paper or origin
+	New    func() any // a Method or a Direct with its defaults
+}
+
+var registry = map[string]Info{}
+
+// Register adds a method; packages of methods call it from init. A name taken
+// twice, or a constructor of something else than a [Method] or [Direct], is a
+// mistake of ours and panics.
+func Register(i Info) {
+	if _, taken := registry[i.Name]; taken {
+		panic(fmt.Sprintf("framework: method %q registered twice", i.Name))
+	}
+	switch i.New().(type) {
+	case Method, Direct:
+	default:
+		panic(fmt.Sprintf("framework: %q is neither a Method nor a Direct", i.Name))
+	}
+	registry[i.Name] = i
+}
+
+// Lookup returns the method of the given name.
+func Lookup(name string) (Info, error) {
+	i, ok := registry[name]
+	if !ok {
+		return Info{}, fmt.Errorf("no method %q: one of %v", name, Names())
+	}
+	return i, nil
+}
+
+// Names returns the registered names in alphabetical order.
+func Names() []string {
+	var names []string
+	for name := range registry {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
