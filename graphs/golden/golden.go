@@ -210,7 +210,9 @@ func (k *Tracker) finish() {
 	if len(k.compared) == 0 {
 		k.t.Error("no golden tensor was compared")
 	}
-	if len(k.unread) > 0 {
+	if len(k.unread) > 0 && k.t.Failed() { // the test may have ended early: the names would drown its reason
+		k.t.Errorf("%d golden tensors were not read", len(k.unread))
+	} else if len(k.unread) > 0 {
 		names := make([]string, 0, len(k.unread))
 		for name := range k.unread {
 			names = append(names, name)

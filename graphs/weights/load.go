@@ -117,7 +117,7 @@ func foreign(start []byte) (kind string, err error) {
 		{len(start) == 0, "empty file", "fetch it again"},
 		{strings.HasPrefix(text, "version https://git-lfs"), "Git LFS pointer", "fetch the file itself with git lfs pull"},
 		{strings.HasPrefix(text, "<"), "HTML or XML page", "the download was refused or redirected; fetch it again"},
-		{strings.HasPrefix(text, "\x89hdf"), "HDF5 (Keras .h5)", "save the weights with numpy.savez or safetensors"},
+		{strings.HasPrefix(string(start), "\x89HDF"), "HDF5 (Keras .h5)", "save the weights with numpy.savez or safetensors"},
 		{strings.HasPrefix(string(start), "\x1f\x8b"), "gzip", "unpack it first"},
 		{tar, "tar (PyTorch before 0.2)", "save it again with a newer torch.save"},
 	} {

@@ -19,6 +19,10 @@ import (
 // maxHeader is the format's own limit on the length of the JSON header.
 const maxHeader = 100_000_000
 
+// fileOrder is the types in the order of the reference implementation (0.8),
+// which writes the last first: wide ones in front keep every array aligned.
+var fileOrder = []DType{Bool, U8, I8, F8_E5M2, F8_E4M3, I16, U16, F16, BF16, I32, U32, F32, F64, I64, U64}
+
 // entry is one array of a safetensors header: Offsets are its first byte and
 // the byte after its last, counted from the end of the header.
 type entry struct {
@@ -141,12 +145,12 @@ func parseHeader(header []byte) (map[string]entry, map[string]string, error) {
 }
 
 // WriteSafetensors writes arrays and metadata (may be nil). The same arrays
-// give the same bytes: wide element types come first, then names in order, so
-// every array is aligned to its element size, and the data start at a multiple
-// of 8.
+// give the same bytes: types in fileOrder, then names in order. Every array is
+// aligned to its element size, and the data start at a multiple of 8.
 func WriteSafetensors(w io.Writer, arrays map[string]Array, metadata map[string]string) error {
 	names := slices.SortedFunc(maps.Keys(arrays), func(a, b string) int {
-		return cmp.Or(cmp.Compare(arrays[b].DType.Size(), arrays[a].DType.Size()), cmp.Compare(a, b))
+		x, y := slices.Index(fileOrder, arrays[a].DType), slices.Index(fileOrder, arrays[b].DType)
+		return cmp.Or(cmp.Compare(y, x), cmp.Compare(a, b))
 	})
 	var header bytes.Buffer
 	put := func(name string, value any) error {
