@@ -106,7 +106,10 @@ func (t *Train) Check() error {
 	if t.Steps > 0 && t.Epochs > 0 {
 		return fmt.Errorf("epochs: steps is set too, need one of them")
 	}
-	return oneOf("precision", t.Precision, precisions)
+	if msg := choice(t.Precision, precisions); msg != "" {
+		return fmt.Errorf("precision: %s", msg)
+	}
+	return nil
 }
 
 // Report says what is shown of an experiment.
@@ -128,13 +131,13 @@ var (
 	formats    = []string{"md", "csv", "tex", "html", "png", "svg", "pdf"}
 )
 
-func oneOf(key, value string, allowed []string) error {
+// choice says what is wrong with a value that is not one of the allowed; "" if it is.
+func choice(value string, allowed []string) string {
 	if slices.Contains(allowed, value) {
-		return nil
+		return ""
 	}
-	hint := "need one of " + list(allowed)
 	if near := nearest(value, allowed); near != "" {
-		hint = fmt.Sprintf("did you mean %q?", near)
+		return fmt.Sprintf("%q; did you mean %q?", value, near)
 	}
-	return fmt.Errorf("%s: %q, %s", key, value, hint)
+	return fmt.Sprintf("%q, need one of %s", value, list(allowed))
 }

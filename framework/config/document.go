@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"unicode"
 
 	"github.com/BurntSushi/toml"
 )
@@ -95,15 +96,20 @@ func (d *document) display(path string) string {
 		if rest == ".name" || name == "" {
 			return kind + rest
 		}
-		return kind + "." + name + rest
+		path = kind + "." + name + rest
 	}
-	return path
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, path)
 }
 
 // name is what block i of data or method is called in messages and overrides.
 func (d *document) name(kind string, i int) string {
 	blocks, _ := listOf(d.root[kind])
-	if i >= len(blocks) {
+	if i < 0 || i >= len(blocks) {
 		return ""
 	}
 	block, _ := blocks[i].(map[string]any)

@@ -109,10 +109,8 @@ func (r *Report) check(dir string) error {
 		}
 	}
 	for i, name := range r.Formats {
-		if err := oneOf(element("report.formats", i), name, formats); err != nil {
-			return checked("", &struct {
-				Report Report `toml:"report"`
-			}{}, err)
+		if msg := choice(name, formats); msg != "" {
+			return wrongf(element("report.formats", i), "%s", msg)
 		}
 	}
 	if r.Published != "" {
@@ -166,15 +164,12 @@ func (e *Experiment) blocks(d *document) error {
 	}
 	for i, t := range tables {
 		path := element("data", i)
-		o := data.DefaultOptions()
-		if err := decode(path, t, reflect.ValueOf(&o).Elem()); err != nil {
+		o, err := readBlock(path, t)
+		if err != nil {
 			return err
 		}
 		root := o.Root
 		o.Root = resolve(e.Dir, root)
-		if err := checked(path, &o, o.Check(), "data"); err != nil {
-			return err
-		}
 		for j, other := range e.Data {
 			if strings.EqualFold(o.Name, other.Name) {
 				return wrongf(path, "has the name %q of the block on line %d; give one another name", o.Name, d.line(element("data", j)))
@@ -189,6 +184,16 @@ func (e *Experiment) blocks(d *document) error {
 		e.roots = append(e.roots, root)
 	}
 	return nil
+}
+
+// readBlock reads and checks one data block; its root stays as written.
+func readBlock(path string, table map[string]any) (data.Options, error) {
+	o := data.DefaultOptions()
+	if err := decode(path, table, reflect.ValueOf(&o).Elem()); err != nil {
+		return o, err
+	}
+	err := checked(path, &o, o.Check(), "data") // completes the name
+	return o, err
 }
 
 // Runs lists the runs: for each data block each row on it with each seed. No two

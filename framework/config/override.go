@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -11,69 +13,76 @@ import (
 
 // override applies one "key=value" of the command line.
 func (d *document) override(text string, m Methods) error {
-	fail := func(format string, args ...any) error {
-		return fmt.Errorf("--set %s: %s", text, fmt.Sprintf(format, args...))
-	}
 	key, raw, ok := strings.Cut(text, "=")
 	key = strings.TrimSpace(key)
-	if !ok || key == "" || slices.Contains(strings.Split(key, "."), "") {
-		return fail("need key=value, such as train.steps=100")
+	if !ok || slices.Contains(strings.Split(key, "."), "") {
+		return fmt.Errorf("--set %s: need key=value, such as train.steps=100", text)
+	}
+	targets, key, err := d.targets(key)
+	if err != nil {
+		return fmt.Errorf("--set %s: %w", text, err)
 	}
 	value := overrideValue(strings.TrimSpace(raw))
+	for _, target := range targets {
+		path, err := d.assign(target, key, value, m)
+		if w, ok := errors.AsType[*wrong](err); ok {
+			return fmt.Errorf("--set %s: %s: %s", text, d.display(w.path), w.msg)
+		}
+		maps.DeleteFunc(d.at, func(p string, _ int) bool { // what the file says there is gone
+			return p == path || strings.HasPrefix(p, path+".") || strings.HasPrefix(p, path+"[")
+		})
+		d.set[path] = text
+	}
+	return nil
+}
+
+// targets returns the paths of the tables that an override's key speaks of ("" is
+// the file itself) and the key inside them.
+func (d *document) targets(key string) ([]string, string, error) {
 	kind, rest, nested := strings.Cut(key, ".")
-	var targets []string // tables, by path
+	blocks, _ := listOf(d.root[kind])
+	var names, targets []string
+	inside := rest
 	switch {
-	case nested && (kind == "data" || kind == "method"):
-		blocks, err := d.tables(kind)
-		if err != nil {
-			return d.locate(err, nil)
-		}
-		var names []string
-		for i, block := range blocks {
-			for _, name := range called(kind, block) {
-				names = append(names, name)
-				if after, ok := strings.CutPrefix(rest, name+"."); ok {
-					targets = append(targets, element(kind, i))
-					key = after
-					break
-				}
-			}
-		}
-		switch {
-		case len(targets) > 0:
-		case kind == "data": // all blocks
-			key = rest
-			for i := range blocks {
-				targets = append(targets, element(kind, i))
-			}
-		default:
-			name, _, _ := strings.Cut(rest, ".")
-			return fail("%s", suggest("no row", name, slices.Compact(slices.Sorted(slices.Values(names)))))
-		}
-	case nested && kind == "train": // over the rows' own train tables too
+	case kind == "train" && nested: // over the rows' own train tables too
 		targets = append(targets, "")
 		rows, _ := listOf(d.root["method"])
 		for i := range rows {
 			targets = append(targets, element("method", i))
 		}
-	default:
-		targets = []string{""}
+		return targets, key, nil
+	case kind != "data" && kind != "method" || !nested:
+		return []string{""}, key, nil
 	}
-	for _, target := range targets {
-		if err := d.put(target, key, value, text, m); err != nil {
-			return fail("%v", err)
+	for i := range blocks {
+		for _, name := range d.names(kind, i) {
+			if after, ok := strings.CutPrefix(rest, name+"."); ok {
+				targets, inside = append(targets, element(kind, i)), after
+				break
+			}
 		}
+		names = append(names, d.names(kind, i)...)
 	}
-	return nil
+	switch {
+	case len(targets) > 0:
+	case kind == "data":
+		for i := range blocks {
+			targets = append(targets, element(kind, i))
+		}
+	default:
+		name, _, _ := strings.Cut(rest, ".")
+		return nil, "", errors.New(suggest("no row", name, slices.Compact(slices.Sorted(slices.Values(names)))))
+	}
+	return targets, inside, nil
 }
 
-// called lists the names by which an override may address a block.
-func called(kind string, block map[string]any) []string {
-	var names []string
+// names lists the names by which an override may address a block.
+func (d *document) names(kind string, i int) []string {
+	blocks, _ := listOf(d.root[kind])
+	block, _ := blocks[i].(map[string]any)
 	word := func(key string) string { s, _ := block[key].(string); return s }
-	if kind == "method" {
-		names = []string{word("name"), Slug(word("label")), word("label")}
-	} else {
+	names := []string{word("name"), Slug(word("label"))}
+	if kind == "data" {
 		names = []string{word("name"), fmt.Sprintf("%s-%v", word("set"), block["size"]), word("set")}
 	}
 	return slices.DeleteFunc(names, func(s string) bool { return s == "" })
@@ -88,62 +97,53 @@ func overrideValue(raw string) any {
 	return table["v"]
 }
 
-// put writes the value into the table at target ("" is the file itself).
-func (d *document) put(target, key string, value any, text string, m Methods) error {
-	table := d.root
-	i := -1
-	kind := ""
-	if target != "" {
-		k, rest, _ := strings.Cut(target, "[")
-		fmt.Sscanf(rest, "%d]", &i)
-		kind = k
-		all, _ := listOf(d.root[kind])
-		t, ok := all[i].(map[string]any)
-		if !ok {
-			return fmt.Errorf("%s is no table", target)
-		}
-		table = t
-		if kind == "method" && slices.Contains(trainKeys(), key) && !hasKey(m, table["name"], key) {
-			key = "train." + key // method.ae.steps means the budget
-		}
-	}
-	path := strings.Split(key, ".")
-	if n := len(path); n >= 2 && path[n-2] == "train" && (path[n-1] == "steps" || path[n-1] == "epochs") {
-		if train, ok := table["train"].(map[string]any); ok { // the other unit gives way
-			other := map[string]string{"steps": "epochs", "epochs": "steps"}[path[n-1]]
-			fresh := map[string]any{}
-			for k, v := range train {
-				if k != other {
-					fresh[k] = v
-				}
-			}
-			table["train"] = fresh
-		}
-	}
-	fresh, err := put(target, table, path, value)
-	if err != nil {
-		return err
-	}
+// assign writes the value into the table at target and returns its full path.
+func (d *document) assign(target, key string, value any, m Methods) (string, error) {
 	if target == "" {
-		d.root = fresh
-	} else {
-		all, _ := listOf(d.root[kind])
-		all = slices.Clone(all)
-		all[i] = fresh
-		d.root[kind] = all
-	}
-	full := join(target, key)
-	for p := range d.at { // what the file said there is gone
-		if strings.HasPrefix(p, full+".") || strings.HasPrefix(p, full+"[") {
-			delete(d.at, p)
+		fresh, err := put("", replaceBudget(d.root, key), strings.Split(key, "."), value)
+		if err == nil {
+			d.root = fresh
 		}
+		return key, err
 	}
-	delete(d.at, full)
-	d.set[full] = text
-	return nil
+	kind, index, _ := strings.Cut(target, "[")
+	var i int
+	if _, err := fmt.Sscanf(index, "%d]", &i); err != nil {
+		return "", wrongf(target, "%v", err)
+	}
+	all, _ := listOf(d.root[kind])
+	table, ok := all[i].(map[string]any)
+	if !ok {
+		return "", mismatch(target, all[i], "a table")
+	}
+	if kind == "method" && slices.Contains(trainKeys(), key) && !hasKey(m, table["name"], key) {
+		key = "train." + key // method.ae.steps can only mean the budget
+	}
+	fresh, err := put(target, replaceBudget(table, key), strings.Split(key, "."), value)
+	if err != nil {
+		return "", err
+	}
+	all = slices.Clone(all)
+	all[i] = fresh
+	d.root[kind] = all
+	return join(target, key), nil
 }
 
-// hasKey reports whether the method has the key itself.
+// replaceBudget returns the table without the budget, in steps or epochs, that a
+// new one at key replaces.
+func replaceBudget(table map[string]any, key string) map[string]any {
+	train, ok := table["train"].(map[string]any)
+	if !ok || key != "train.steps" && key != "train.epochs" {
+		return table
+	}
+	table, train = maps.Clone(table), maps.Clone(train)
+	delete(train, "steps")
+	delete(train, "epochs")
+	table["train"] = train
+	return table
+}
+
+// hasKey reports whether the method itself has the key.
 func hasKey(m Methods, name any, key string) bool {
 	s, _ := name.(string)
 	if !slices.Contains(m.Names(), s) {

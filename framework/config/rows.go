@@ -16,7 +16,7 @@ type entry struct {
 }
 
 // maxRows bounds what vary can expand to.
-const maxRows = 10000
+const maxRows = 1000
 
 // rowKeys are the keys that every row has beside those of its method.
 type rowKeys struct {
@@ -38,6 +38,7 @@ func (e *Experiment) rows(d *document) error {
 	if err := common.overlay("train", d.root["train"]); err != nil {
 		return d.locate(err, nil)
 	}
+	seen := map[string]Row{} // by slug, and by configuration on a data block
 	for i, t := range tables {
 		path := element("method", i)
 		variants, err := expand(path, t, d.at)
@@ -50,7 +51,7 @@ func (e *Experiment) rows(d *document) error {
 			}
 			row, err := e.row(path, v, common)
 			if err == nil {
-				err = e.distinct(row, d)
+				err = distinct(row, seen, d)
 			}
 			if err != nil {
 				return d.locate(err, v.from)
@@ -121,17 +122,24 @@ func (e *Experiment) on(row *Row, given bool) error {
 	return nil
 }
 
-// distinct refuses a row that another one already is.
-func (e *Experiment) distinct(row Row, d *document) error {
-	for _, other := range e.Methods {
-		line := d.line(other.path)
-		if row.Slug == other.Slug {
-			return wrongf(row.path, "row %q has the folder name %q of row %q on line %d; give one another label", row.Label, row.Slug, other.Label, line)
+// distinct refuses a row that one in seen already is, and adds it there.
+func distinct(row Row, seen map[string]Row, d *document) error {
+	if other, ok := seen["slug "+row.Slug]; ok {
+		return wrongf(row.path, "row %q would use the folder %q of row %q on line %d; give one another label",
+			row.Label, row.Slug, other.Label, d.line(other.path))
+	}
+	seen["slug "+row.Slug] = row
+	keys, err := Run{Method: row.Method, Train: row.Train, Keys: row.Keys}.relevant()
+	if err != nil {
+		return wrongf(row.path, "%v", err)
+	}
+	for _, block := range row.On {
+		id := fmt.Sprintf("keys %v %s", keys, block) // fmt sorts a map's keys
+		if other, ok := seen[id]; ok {
+			return wrongf(row.path, "row %q resolves to the same configuration as row %q on line %d",
+				row.Label, other.Label, d.line(other.path))
 		}
-		overlap := slices.ContainsFunc(row.On, func(name string) bool { return slices.Contains(other.On, name) })
-		if overlap && row.Method == other.Method && row.Train == other.Train && reflect.DeepEqual(row.Keys, other.Keys) {
-			return wrongf(row.path, "row %q resolves to the same configuration as row %q on line %d", row.Label, other.Label, line)
-		}
+		seen[id] = row
 	}
 	return nil
 }

@@ -40,6 +40,9 @@ func expand(path string, table map[string]any, at map[string]int) ([]variant, er
 	}
 	slices.SortStableFunc(dimensions, func(a, b dimension) int { return at[a.path] - at[b.path] })
 	for i, dim := range dimensions {
+		if has(table, strings.Split(dim.key, ".")) {
+			return nil, wrongf(dim.path, "%s is also set in the row, need one of them", dim.key)
+		}
 		for _, other := range dimensions[:i] {
 			if dim.key == other.key {
 				return nil, wrongf(dim.path, "is varied twice")
@@ -111,6 +114,16 @@ func (v variant) with(path string, dim dimension, j int, value any) (variant, er
 	}
 	from[join(path, dim.key)] = element(dim.path, j)
 	return variant{table, fmt.Sprintf("%s %s=%s", v.suffix, dim.key, plain(value)), from}, nil
+}
+
+// has reports whether the table holds a value under the keys.
+func has(table map[string]any, keys []string) bool {
+	value, ok := table[keys[0]]
+	if !ok || len(keys) == 1 {
+		return ok
+	}
+	inner, ok := value.(map[string]any)
+	return ok && has(inner, keys[1:])
 }
 
 // put returns a copy of table with the value under the keys; what it does not
