@@ -113,7 +113,7 @@ func decodeList(path string, value any, dst reflect.Value) error {
 	if dst.Kind() == reflect.Slice {
 		fresh = reflect.MakeSlice(dst.Type(), len(list), len(list))
 	} else if len(list) != dst.Len() {
-		return wrongf(path, "%d values, need %d", len(list), dst.Len())
+		return wrongf(path, "length %d, need %d", len(list), dst.Len())
 	}
 	for i, v := range list {
 		if err := decode(element(path, i), v, fresh.Index(i)); err != nil {
@@ -155,8 +155,11 @@ func decodeNumber(path string, value any, dst reflect.Value) error {
 		if !ok {
 			return mismatch(path, value, "a number")
 		}
-		if math.IsNaN(f) || math.IsInf(f, 0) || dst.OverflowFloat(f) {
-			return wrongf(path, "%g, need a finite number", f)
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			return wrongf(path, "%s, need a finite number", literalFloat(f, 64))
+		}
+		if dst.OverflowFloat(f) {
+			return wrongf(path, "%g, does not fit into %d bits", f, dst.Type().Bits())
 		}
 		dst.SetFloat(f)
 	default:
@@ -227,6 +230,9 @@ func mismatch(path string, value any, need string) error {
 
 // unknown says that a key does not exist and which one may have been meant.
 func unknown(path, key string, valid []string) error {
+	if path != key && (key == "seeds" || key == "title") {
+		return wrongf(path, "unknown key; %s belongs above the first table of the file", key)
+	}
 	if near := nearest(key, valid); near != "" {
 		return wrongf(path, "unknown key; did you mean %s?", near)
 	}

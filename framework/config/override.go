@@ -31,7 +31,11 @@ func (d *document) override(text string, m Methods) error {
 		maps.DeleteFunc(d.at, func(p string, _ int) bool { // what the file says there is gone
 			return p == path || strings.HasPrefix(p, path+".") || strings.HasPrefix(p, path+"[")
 		})
-		d.set[path] = text
+		for ; path != target && path != ""; path = parent(path) {
+			if _, ok := d.at[path]; !ok { // the key itself, and tables that it made
+				d.set[path] = text
+			}
+		}
 	}
 	return nil
 }
