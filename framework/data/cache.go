@@ -78,7 +78,7 @@ func openCache(dir string, o Options, src source, items []Item, sum string) (*ca
 	if err := c.fill(name, header, o, src, items); err != nil {
 		return nil, fmt.Errorf("data %s: %w", o.Name, err)
 	}
-	lines, err := src.manifest(dir, o, items)
+	lines, err := src.manifest(dir, items)
 	if err != nil {
 		return nil, err
 	}
@@ -128,22 +128,23 @@ func (c *cache) fill(name string, header []byte, o Options, src source, items []
 		done := 0
 		err := parallel(len(items), func(i int) error {
 			it := items[i]
-			n, err := src.native(it)
+			p, err := src.load(it)
 			if err != nil {
 				return err
 			}
-			if _, err := f.WriteAt(g.image(n.W, n.H, n.V), headerSize+int64(i)*area); err != nil {
+			if _, err := f.WriteAt(g.image(p.W, p.H, p.V), headerSize+int64(i)*area); err != nil {
 				return err
 			}
-			if m := c.masks[i]; m >= 0 {
-				bits, w, h, err := src.mask(it)
-				if err != nil {
-					return err
+			if place := c.masks[i]; place >= 0 {
+				m := p.mask
+				if m.err != nil {
+					return m.err
 				}
-				if w != n.W || h != n.H {
-					return fmt.Errorf("mask %s: %d×%d, its image %s is %d×%d; make them equal", it.Mask, w, h, it.Path, n.W, n.H)
+				if m.w != p.W || m.h != p.H {
+					return fmt.Errorf("mask %s: %d×%d, its image %s is %d×%d; make the mask on the grid of its image",
+						it.Mask, m.w, m.h, it.Path, p.W, p.H)
 				}
-				if _, err := f.WriteAt(bytesOf(g.mask(w, h, bits)), headerSize+int64(c.n+m)*area); err != nil {
+				if _, err := f.WriteAt(bytesOf(g.mask(m.w, m.h, m.bits)), headerSize+int64(c.n+place)*area); err != nil {
 					return err
 				}
 			}

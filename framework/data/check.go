@@ -108,15 +108,17 @@ func Check(o Options) ([]Finding, error) {
 }
 
 func inspect(src source, g geometry, it Item) (s inspection) {
-	var n Native
-	if n, s.deep, s.fault = src.inspect(it); s.fault != nil {
+	n, err := src.load(it)
+	if err != nil {
+		s.fault = err
 		return s
 	}
+	s.deep = n.deep
 	s.hash = sha256.Sum256(append(fmt.Appendf(nil, "%d %d ", n.W, n.H), n.V...))
 	s.constant = slices.Min(n.V) == slices.Max(n.V)
-	s.thumb = thumbnail(n)
+	s.thumb = thumbnail(n.Native)
 	if it.Mask != "" {
-		s.mask = inspectMask(src, g, it, n)
+		s.mask = inspectMask(g, it, n)
 	}
 	return s
 }
@@ -143,18 +145,18 @@ func thumbnail(n Native) []float32 {
 	return t
 }
 
-func inspectMask(src source, g geometry, it Item, n Native) *Finding {
-	bits, w, h, err := src.mask(it)
+func inspectMask(g geometry, it Item, n picture) *Finding {
+	m := n.mask
 	switch {
-	case err != nil:
-		return broken(it.Mask, err)
-	case w != n.W || h != n.H:
-		return &Finding{CodePairing, Error, it.Mask, fmt.Sprintf("%d×%d, its image %s is %d×%d", w, h, it.Path, n.W, n.H),
+	case m.err != nil:
+		return broken(it.Mask, m.err)
+	case m.w != n.W || m.h != n.H:
+		return &Finding{CodePairing, Error, it.Mask, fmt.Sprintf("%d×%d, its image %s is %d×%d", m.w, m.h, it.Path, n.W, n.H),
 			"make the mask on the grid of its image"}
-	case !slices.Contains(bits, true):
+	case !slices.Contains(m.bits, true):
 		return &Finding{CodeMask, Error, it.Mask, "empty, but its image " + it.Path + " is abnormal",
 			"draw the lesion, remove the mask, or move the image to normal"}
-	case !slices.Contains(g.mask(w, h, bits), true):
+	case !slices.Contains(g.mask(m.w, m.h, m.bits), true):
 		return &Finding{CodeMask, Warning, it.Mask, fmt.Sprintf("the lesion vanishes at %d pixels with fit %q", g.size, g.fit),
 			"train at a larger size, or with fit = \"pad\""}
 	}

@@ -72,10 +72,22 @@ type Dataset struct {
 
 // source reads the images behind a listing.
 type source interface {
-	native(it Item) (Native, error)
-	inspect(it Item) (n Native, deep bool, err error) // deep: stored with more than 8 bits
-	mask(it Item) (bits []bool, w, h int, err error)  // true is lesion
-	manifest(cacheDir string, o Options, used []Item) (sums []string, err error)
+	load(it Item) (picture, error)                           // its mask too, unless it.Mask is ""
+	manifest(cacheDir string, used []Item) ([]string, error) // a line with path and digest for each file
+}
+
+// A picture is an image at its stored size and what lies beside it.
+type picture struct {
+	Native
+	deep bool // stored with more than 8 bits
+	mask mask
+}
+
+// A mask is true on a lesion; err says why it could not be read.
+type mask struct {
+	w, h int
+	bits []bool
+	err  error
 }
 
 // Open lists, splits and, if the cache in cacheDir does not hold them yet, decodes the images of o.
@@ -99,11 +111,11 @@ func Open(o Options, cacheDir string) (*Dataset, error) {
 		return nil, err
 	}
 	used := d.used()
-	sums, err := src.manifest(cacheDir, o, used)
+	lines, err := src.manifest(cacheDir, used)
 	if err != nil {
 		return nil, err
 	}
-	d.files, d.sum = fingerprint(sums)
+	d.files, d.sum = fingerprint(lines)
 	if d.cache, err = openCache(cacheDir, o, src, used, d.sum); err != nil {
 		return nil, err
 	}
@@ -174,8 +186,14 @@ var unit = func() (t [256]float32) {
 	return t
 }()
 
-// Native reads image i of a split at its stored size.
-func (d *Dataset) Native(s Split, i int) (Native, error) { return d.src.native(d.items[s][i]) }
+// Native reads image i of a split at its stored size. A generated image has the size of the set, and
+// the file length of its PNG.
+func (d *Dataset) Native(s Split, i int) (Native, error) {
+	it := d.items[s][i]
+	it.Mask = ""
+	p, err := d.src.load(it)
+	return p.Native, err
+}
 
 // Mask is the lesion mask of image i on the Size×Size grid, in the geometry of the image, nearest
 // neighbour; nil for an image without one.
@@ -221,11 +239,13 @@ func (d *Dataset) ContaminationPool() []Item { return d.pool }
 // PoolPixels reads image i of the contamination pool into dst, Size×Size values in [0,1]. It decodes
 // the file at each call.
 func (d *Dataset) PoolPixels(i int, dst []float32) error {
-	n, err := d.src.native(d.pool[i])
+	it := d.pool[i]
+	it.Mask = ""
+	p, err := d.src.load(it)
 	if err != nil {
 		return err
 	}
-	for k, v := range d.opts.geometry().image(n.W, n.H, n.V) {
+	for k, v := range d.opts.geometry().image(p.W, p.H, p.V) {
 		dst[k] = unit[v]
 	}
 	return nil
@@ -236,9 +256,9 @@ func ReadImage(path string, o Options) (Pixels, error) {
 	if err := o.checkGeometry(); err != nil {
 		return Pixels{}, err
 	}
-	n, err := readNative(path)
+	n, _, err := readImage(path)
 	if err != nil {
-		return Pixels{}, err
+		return Pixels{}, fmt.Errorf("image %s: %w", path, err)
 	}
 	p := Pixels{W: o.Size, H: o.Size, V: make([]float32, o.Size*o.Size)}
 	for k, v := range o.geometry().image(n.W, n.H, n.V) {
@@ -252,8 +272,12 @@ type folder struct{ root string }
 
 func (f folder) path(rel string) string { return filepath.Join(f.root, filepath.FromSlash(rel)) }
 
-func (f folder) native(it Item) (Native, error) { return readNative(f.path(it.Path)) }
-
-func (f folder) inspect(it Item) (Native, bool, error) { return readImage(f.path(it.Path)) }
-
-func (f folder) mask(it Item) ([]bool, int, int, error) { return readMask(f.path(it.Mask)) }
+func (f folder) load(it Item) (p picture, err error) {
+	if p.Native, p.deep, err = readImage(f.path(it.Path)); err != nil {
+		return p, fmt.Errorf("image %s: %w", f.path(it.Path), err)
+	}
+	if it.Mask != "" {
+		p.mask = readMask(f.path(it.Mask))
+	}
+	return p, nil
+}

@@ -205,15 +205,7 @@ func unreadable(err error) error {
 	return &fault{text: fmt.Sprintf("cannot be read (%v)", err), remedy: "make it readable or remove it"}
 }
 
-func readNative(name string) (Native, error) {
-	n, _, err := readImage(name)
-	if err != nil {
-		return Native{}, fmt.Errorf("image %s: %w", name, err)
-	}
-	return n, nil
-}
-
-// readImage also tells whether the stored samples have more than 8 bits.
+// readImage reads one file as grey, and tells whether the stored samples have more than 8 bits.
 func readImage(name string) (n Native, reduced bool, err error) {
 	b, err := readFile(name)
 	if err != nil {
@@ -227,22 +219,22 @@ func readImage(name string) (n Native, reduced bool, err error) {
 	return Native{W: r.Dx(), H: r.Dy(), V: grey(img), FileBytes: int64(len(b))}, deep(img), nil
 }
 
-func readMask(name string) (bits []bool, w, h int, err error) {
+func readMask(name string) mask {
 	b, err := readFile(name)
 	if err == nil {
-		bits, w, h, err = decodeMask(b)
+		var m mask
+		if m, err = decodeMask(b); err == nil {
+			return m
+		}
 	}
-	if err != nil {
-		return nil, 0, 0, fmt.Errorf("mask %s: %w", name, err)
-	}
-	return bits, w, h, nil
+	return mask{err: fmt.Errorf("mask %s: %w", name, err)}
 }
 
-func decodeMask(b []byte) (bits []bool, w, h int, err error) {
+func decodeMask(b []byte) (mask, error) {
 	img, format, err := decode(b)
 	if err != nil {
-		return nil, 0, 0, err
+		return mask{}, err
 	}
-	bits, err = lesion(img, format)
-	return bits, img.Bounds().Dx(), img.Bounds().Dy(), err
+	bits, err := lesion(img, format)
+	return mask{w: img.Bounds().Dx(), h: img.Bounds().Dy(), bits: bits}, err
 }

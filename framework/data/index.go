@@ -27,7 +27,7 @@ const settled = 2 * time.Second
 
 // manifest returns a line "path sha256" for each file behind the used items. Digests are kept in cacheDir, and a
 // file is read again when its size or time of change differs.
-func (f folder) manifest(cacheDir string, o Options, used []Item) ([]string, error) {
+func (f folder) manifest(cacheDir string, used []Item) ([]string, error) {
 	root, err := filepath.Abs(f.root)
 	if err != nil {
 		return nil, fmt.Errorf("data.root: %w", err)

@@ -37,7 +37,7 @@ func TestResizePillow(t *testing.T) {
 
 func mustRead(t *testing.T, name string) Native {
 	t.Helper()
-	n, err := readNative(name)
+	n, _, err := readImage(name)
 	if err != nil {
 		t.Fatal(err)
 	}
