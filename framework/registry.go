@@ -48,3 +48,18 @@ func Names() []string {
 	slices.Sort(names)
 	return names
 }
+
+// Registry gives package config the registered methods.
+type Registry struct{}
+
+// New returns a pointer to the named method's struct with its defaults.
+func (Registry) New(name string) (any, error) {
+	i, err := Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	return i.New(), nil
+}
+
+// Names returns the registered names.
+func (Registry) Names() []string { return Names() }
