@@ -89,40 +89,60 @@ func (e *evaluator) imageFigure(s Spec, f *Figure) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case s.rule == "":
-		f.Value = r.area(s.base)
-		return nil
-	case s.rule == "spec":
-		f.Value = r.sensitivity(s.value)
-		return nil
-	case s.rule == "sens":
-		f.Value = r.specificity(s.value)
-		return nil
-	}
-	t, err := e.threshold(s, r)
+	t, err := s.transferred(e.Input)
 	if err != nil {
 		return err
 	}
-	f.Threshold, f.HasThreshold = t, true
+	f.HasThreshold = s.thresholded()
+	f.Value, f.Threshold, err = s.image(r, t)
+	return err
+}
+
+// thresholded reports whether an image metric reads one threshold's counts.
+func (s Spec) thresholded() bool { return s.rule != "" && s.rule != "spec" && s.rule != "sens" }
+
+// image is the value of an image metric on a ranking, and its threshold: t where
+// the rule transfers one, otherwise chosen on the ranking itself.
+func (s Spec) image(r ranking, t float64) (value, threshold float64, err error) {
+	switch s.rule {
+	case "":
+		return r.area(s.base), 0, nil
+	case "spec":
+		return r.sensitivity(s.value), 0, nil
+	case "sens":
+		return r.specificity(s.value), 0, nil
+	case "youden-test":
+		t = r.best(r.higherYouden).t
+	case "acc-test":
+		t = r.best(moreAccurate).t
+	case "f1-test":
+		t = r.best(r.higherF1).t
+	case "contam":
+		t, err = r.quantile(s.value)
+	case "fixed":
+		t, err = r.scaled(s.value)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
 	c := r.at(t)
 	tp, fp, n1, n0 := float64(c.tp), float64(c.fp), float64(r.n1), float64(r.n0)
 	switch s.base {
 	case "acc":
-		f.Value = (tp + n0 - fp) / (n1 + n0)
+		value = (tp + n0 - fp) / (n1 + n0)
 	case "f1":
-		f.Value = 2 * tp / (tp + fp + n1)
+		value = 2 * tp / (tp + fp + n1)
 	case "sens":
-		f.Value = tp / n1
+		value = tp / n1
 	case "spec":
-		f.Value = (n0 - fp) / n0
+		value = (n0 - fp) / n0
 	case "prec":
 		if c.tp+c.fp == 0 {
-			return fmt.Errorf("no image scores at or above the threshold %g, precision is undefined", t)
+			return 0, t, fmt.Errorf("no image scores at or above the threshold %g, precision is undefined", t)
 		}
-		f.Value = c.precision()
+		value = c.precision()
 	}
-	return nil
+	return value, t, nil
 }
 
 // area is the value of a metric without a threshold.
@@ -136,7 +156,8 @@ func (r ranking) area(base string) float64 {
 	return r.auroc()
 }
 
-// threshold applies the rules of image metrics.
+// transferred is the threshold of a rule that chooses it on validation images, NaN
+// for the others. The rules of image metrics:
 //
 //	q-val.α      Quantile(validation normals, α)
 //	max-val      just above the maximum of the validation normals
@@ -147,50 +168,38 @@ func (r ranking) area(base string) float64 {
 //
 // An argmax is the first score met from the highest down; calling nothing
 // abnormal is not a candidate.
-func (e *evaluator) threshold(s Spec, r ranking) (float64, error) {
+func (s Spec) transferred(in Input) (float64, error) {
 	switch s.rule {
 	case "q-val", "max-val":
-		normals, err := e.validationNormals()
+		normals, err := in.validationNormals()
 		if err != nil {
 			return 0, err
 		}
-		t, err := Quantile(normals, s.value)
+		t, err := Quantile(normals, s.value) // max-val: 0
 		if err != nil {
 			return 0, fmt.Errorf("validation normals: %w", err)
 		}
 		return t, nil
-	case "contam":
-		return Quantile(e.Scores, s.value)
-	case "fixed":
-		low, high := slices.Min(e.Scores), slices.Max(e.Scores)
-		if math.IsInf(high-low, 0) || high == low {
-			return 0, fmt.Errorf("test scores from %g to %g cannot be scaled to [0,1]", low, high)
-		}
-		return low + s.value*(high-low), nil
 	case "f1-val":
-		if e.ValidationAbnormal == nil {
+		if !slices.Contains(in.ValidationAbnormal, true) {
 			return 0, errors.New("validation has no abnormal images, f1-val needs a labelled validation set")
 		}
-		v, err := rank(e.Validation, e.ValidationAbnormal)
+		r, err := rank(in.Validation, in.ValidationAbnormal)
 		if err != nil {
 			return 0, fmt.Errorf("validation: %w", err)
 		}
-		return v.best(v.higherF1).t, nil
-	case "youden-test":
-		return r.best(r.higherYouden).t, nil
-	case "acc-test":
-		return r.best(moreAccurate).t, nil
+		return r.best(r.higherF1).t, nil
 	}
-	return r.best(r.higherF1).t, nil // f1-test
+	return math.NaN(), nil
 }
 
-func (e *evaluator) validationNormals() ([]float64, error) {
-	if e.ValidationAbnormal != nil && len(e.ValidationAbnormal) != len(e.Validation) {
-		return nil, fmt.Errorf("%d validation scores but %d labels", len(e.Validation), len(e.ValidationAbnormal))
+func (in Input) validationNormals() ([]float64, error) {
+	if in.ValidationAbnormal != nil && len(in.ValidationAbnormal) != len(in.Validation) {
+		return nil, fmt.Errorf("%d validation scores but %d labels", len(in.Validation), len(in.ValidationAbnormal))
 	}
 	var normals []float64
-	for i, s := range e.Validation {
-		if e.ValidationAbnormal == nil || !e.ValidationAbnormal[i] {
+	for i, s := range in.Validation {
+		if in.ValidationAbnormal == nil || !in.ValidationAbnormal[i] {
 			normals = append(normals, s)
 		}
 	}

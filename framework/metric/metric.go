@@ -232,6 +232,33 @@ func (r ranking) at(t float64) cut {
 	return n
 }
 
+// quantile is Quantile of the ranked scores.
+func (r ranking) quantile(alpha float64) (float64, error) {
+	limit := allowed(alpha, r.n1+r.n0)
+	for c := range r.cuts {
+		if c.tp+c.fp > limit {
+			return above(c.t)
+		}
+	}
+	return 0, errors.New("no scores")
+}
+
+// scaled is the score at a share of the way from the lowest to the highest.
+func (r ranking) scaled(share float64) (float64, error) {
+	low, high := 0., 0.
+	first := true
+	for c := range r.cuts {
+		if first {
+			high, first = c.t, false
+		}
+		low = c.t
+	}
+	if math.IsInf(high-low, 0) || high == low {
+		return 0, fmt.Errorf("test scores from %g to %g cannot be scaled to [0,1]", low, high)
+	}
+	return low + share*(high-low), nil
+}
+
 // sensitivity reads the highest TPR on the straight-line ROC at FPR = 1 − specificity.
 func (r ranking) sensitivity(specificity float64) float64 {
 	limit := snap((1 - specificity) * float64(r.n0))

@@ -142,6 +142,50 @@ func TestPixelsAgainstPlain(t *testing.T) {
 	}
 }
 
+// TestPixelsMonotone: neither an increasing map of all values nor the order of the
+// images changes a pixel metric.
+func TestPixelsMonotone(t *testing.T) {
+	var specs []Spec
+	for _, name := range Names() {
+		if s := parse(t, name); s.Pixel() && s.base != "aupimo" {
+			specs = append(specs, s)
+		}
+	}
+	in := randomPixels(rand.New(rand.NewPCG(16, 16)), 8, 9, 7, 30)
+	other := Input{W: in.W, H: in.H}
+	cube := func(values []float32) []float32 {
+		out := make([]float32, len(values))
+		for i, v := range values {
+			v = float32(math.Round(14 * float64(v))) // the values are multiples of 1/14
+			out[i] = v*v*v - 5
+		}
+		return out
+	}
+	for _, i := range rand.New(rand.NewPCG(17, 17)).Perm(len(in.Maps)) {
+		other.Maps, other.Masks = append(other.Maps, cube(in.Maps[i])), append(other.Masks, in.Masks[i])
+		other.Abnormal = append(other.Abnormal, in.Abnormal[i])
+	}
+	for _, values := range in.ValidationMaps {
+		other.ValidationMaps = append(other.ValidationMaps, cube(values))
+	}
+	for i := range in.Maps { // sums of fractions that differ in the last bit would be parted
+		for j, v := range in.Maps[i] {
+			in.Maps[i][j] = float32(math.Round(14 * float64(v)))
+		}
+	}
+	for i := range in.ValidationMaps {
+		for j, v := range in.ValidationMaps[i] {
+			in.ValidationMaps[i][j] = float32(math.Round(14 * float64(v)))
+		}
+	}
+	want := EvalAll(specs, in)
+	for i, f := range EvalAll(specs, other) {
+		if !f.OK || !want[i].OK || math.Abs(f.Value-want[i].Value) > 1e-9 {
+			t.Errorf("%s = %g (%s), want %g (%s)", f.Name, f.Value, f.Reason, want[i].Value, want[i].Reason)
+		}
+	}
+}
+
 func plainDice(scores []float64, lesion []bool, at float64) float64 {
 	var tp, fp, fn float64
 	for i, s := range scores {
