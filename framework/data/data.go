@@ -189,6 +189,9 @@ var unit = func() (t [256]float32) {
 // Native reads image i of a split at its stored size. A generated image has the size of the set, and
 // the file length of its PNG.
 func (d *Dataset) Native(s Split, i int) (Native, error) {
+	if d.opts.Set == "phantom" {
+		return encoded(d.opts.Size, d.Grey(s, i))
+	}
 	it := d.items[s][i]
 	it.Mask = ""
 	p, err := d.src.load(it)

@@ -26,6 +26,9 @@ func listing(o Options) ([]listed, source, error) {
 	var root string
 	var err error
 	switch o.Set {
+	case "phantom":
+		g := newGenerated(*o.Phantom)
+		return g.list, g, nil
 	case "manifest":
 		root = filepath.Dir(o.Root)
 		list, err = readManifest(o.Root)

@@ -3,14 +3,17 @@ package data
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
+
+	"thorax/framework/data/phantom"
 )
 
 // Options says which set to open and how; it is a [[data]] block of an experiment.
 type Options struct {
 	Name       string  `toml:"name"`       // in tables and folders; default SET-SIZE
-	Set        string  `toml:"set"`        // folder, zhanglab or manifest
+	Set        string  `toml:"set"`        // folder, zhanglab, manifest or phantom
 	Root       string  `toml:"root"`       // folder of the set, or its parent when that holds nothing else; the CSV file of a manifest
 	Size       int     `toml:"size"`       // side of the images in pixels, 8 to 4096
 	Resize     string  `toml:"resize"`     // bilinear or bicubic, antialiased
@@ -18,16 +21,22 @@ type Options struct {
 	Validation float64 `toml:"validation"` // share of training normals, at least 100 images; 0 is none
 	SplitSeed  uint64  `toml:"split_seed"` // draws the validation images; apart from the training seeds
 
+	Phantom *phantom.Options `toml:"phantom"` // what is generated; only with set = "phantom"
+
 	Progress func(done, total int) `toml:"-"` // called while images are decoded, from one goroutine at a time; may be nil
 }
 
 // DefaultOptions returns the defaults: 128 pixels, bilinear, stretched, a tenth of the training normals for validation.
 func DefaultOptions() Options {
-	return Options{Set: "folder", Size: 128, Resize: "bilinear", Fit: "stretch", Validation: 0.1, SplitSeed: 20260101}
+	generated := phantom.DefaultOptions()
+	return Options{
+		Set: "folder", Size: 128, Resize: "bilinear", Fit: "stretch", Validation: 0.1, SplitSeed: 20260101,
+		Phantom: &generated,
+	}
 }
 
 var (
-	sets    = []string{"folder", "zhanglab", "manifest"}
+	sets    = []string{"folder", "zhanglab", "manifest", "phantom"}
 	filters = []string{"bilinear", "bicubic"}
 	fits    = []string{"stretch", "pad", "crop"}
 )
@@ -35,12 +44,13 @@ var (
 // minValidation is the least number of validation images: a threshold at 5 % false alarms needs a tail.
 const minValidation = 100
 
-// Check names the first key out of range, and completes an empty Name to SET-SIZE.
+// Check names the first key out of range. It completes an empty Name to SET-SIZE and the size of what is
+// generated, and drops Phantom where it is not used.
 func (o *Options) Check() error {
 	if err := oneOf("set", o.Set, sets); err != nil {
 		return err
 	}
-	if o.Root == "" {
+	if o.Root == "" && o.Set != "phantom" {
 		return fmt.Errorf("data.root: empty, need the folder of the set %q", o.Set)
 	}
 	if err := o.checkGeometry(); err != nil {
@@ -52,6 +62,9 @@ func (o *Options) Check() error {
 	if o.SplitSeed > math.MaxInt64 {
 		return fmt.Errorf("data.split_seed: %d, need at most %d", o.SplitSeed, int64(math.MaxInt64))
 	}
+	if err := o.checkPhantom(); err != nil {
+		return err
+	}
 	if o.Name == "" {
 		o.Name = fmt.Sprintf("%s-%d", o.Set, o.Size)
 	}
@@ -62,6 +75,30 @@ func (o *Options) Check() error {
 	}
 	if strings.HasPrefix(o.Name, ".") {
 		return fmt.Errorf("data.name: %q, must not start with a dot", o.Name)
+	}
+	return nil
+}
+
+// checkPhantom checks what is generated.
+func (o *Options) checkPhantom() error {
+	generated := phantom.DefaultOptions()
+	if o.Set != "phantom" {
+		if o.Phantom != nil && !reflect.DeepEqual(*o.Phantom, generated) {
+			return fmt.Errorf("data.phantom: given with set %q; remove it, or set = \"phantom\"", o.Set)
+		}
+		o.Phantom = nil
+		return nil
+	}
+	if o.Root != "" {
+		return fmt.Errorf("data.root: %q given with set \"phantom\", which reads no files; remove it", o.Root)
+	}
+	if o.Phantom != nil {
+		generated = *o.Phantom
+	}
+	generated.Size = o.Size
+	o.Phantom = &generated
+	if err := generated.Check(); err != nil {
+		return fmt.Errorf("data.phantom.%w", err)
 	}
 	return nil
 }

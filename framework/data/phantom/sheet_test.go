@@ -10,7 +10,10 @@ import (
 	"testing"
 )
 
-var sheet = flag.String("sheet", "", "write contact sheets of both modalities into this folder")
+var (
+	sheet     = flag.String("sheet", "", "write contact sheets of both modalities into this folder")
+	sheetSide = flag.Int("side", 192, "side of an image on a contact sheet")
+)
 
 // TestSheet draws images to be looked at: a row of normals, then a row per
 // lesion type with levels 0 to 3, each beside its mask's outline.
@@ -20,7 +23,7 @@ func TestSheet(t *testing.T) {
 	}
 	for _, modality := range []string{Radiograph, CT} {
 		o := DefaultOptions()
-		o.Modality, o.Size = modality, 192
+		o.Modality, o.Size = modality, *sheetSide
 		const columns = 8
 		out := image.NewRGBA(image.Rect(0, 0, columns*o.Size, 6*o.Size))
 		show := func(row, column int, c Case) {
