@@ -74,7 +74,7 @@ func read(dir string) Entry {
 		return e
 	}
 	if errors.Is(e.Err, os.ErrNotExist) {
-		e.Err = fmt.Errorf("%s: no run.json: the run never started; start it again", dir)
+		e.Err = fmt.Errorf("%s: no run.json, the run never started: %w; start it again", dir, os.ErrNotExist)
 	}
 	full := dir
 	if abs, err := filepath.Abs(dir); err == nil {

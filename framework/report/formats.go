@@ -1,0 +1,183 @@
+package report
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"thorax/framework/record"
+)
+
+// markdown writes the tables for a README: pipes, the best in bold.
+func markdown(tables []*table) []byte {
+	var b bytes.Buffer
+	for i, t := range tables {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "### %s\n\n", escapeMarkdown(t.title()))
+		line := func(cells ...string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
+		head, rule := []string{"method", "family", "seeds"}, []string{":---", ":---", "---:"}
+		for _, c := range t.columns {
+			head, rule = append(head, escapeMarkdown(c.head)+mark(c.oracle, " †")), append(rule, "---:")
+		}
+		line(head...)
+		line(rule...)
+		for i, r := range t.rows {
+			if r.trivial && i > 0 && !t.rows[i-1].trivial {
+				line(append([]string{"*trivial*"}, make([]string, 2+len(t.columns))...)...)
+			}
+			cells := []string{escapeMarkdown(r.label) + sup(r.marks), escapeMarkdown(r.family), r.seedText()}
+			for j, c := range t.columns {
+				text := c.text(r.cells[j])
+				if r.cells[j].best {
+					text = "**" + text + "**"
+				}
+				cells = append(cells, text+sup(r.cells[j].marks))
+			}
+			line(cells...)
+		}
+		floor := []string{"*" + floorLabel + "*", "", ""}
+		for j, c := range t.columns {
+			floor = append(floor, c.text(t.floor[j]))
+		}
+		line(floor...)
+		fmt.Fprintf(&b, "\n%s. Bold: best mean of the column, and what equals it as printed.\n", escapeMarkdown(strings.Join(t.caption, ". ")))
+		if t.oracle {
+			fmt.Fprintf(&b, "\n† %s.\n", oracleNote)
+		}
+		for i, note := range t.notes {
+			fmt.Fprintf(&b, "\n<sup>%s</sup> %s\n", letter(i), escapeMarkdown(note))
+		}
+	}
+	return b.Bytes()
+}
+
+func sup(marks string) string {
+	if marks == "" {
+		return ""
+	}
+	return "<sup>" + marks + "</sup>"
+}
+
+var markdownEscapes = strings.NewReplacer(`\`, `\\`, "|", `\|`, "*", `\*`, "_", `\_`, "`", "\\`", "<", "&lt;", ">", "&gt;", "[", `\[`, "]", `\]`, "\n", " ")
+
+func escapeMarkdown(s string) string { return markdownEscapes.Replace(s) }
+
+// csvTable writes one line for each cell, in full precision: the form that other
+// programs read. What was not computed has n 0 and empty mean and sd; sd is also
+// empty for a single seed.
+func csvTable(tables []*table) []byte {
+	var b bytes.Buffer
+	out := csv.NewWriter(&b) // a bytes.Buffer does not fail
+	out.Write([]string{"experiment", "data", "label", "method", "family", "seeds_complete", "seeds", "metric", "id", "oracle", "mean", "sd", "n", "best", "notes"})
+	number := func(v float64, there bool) string {
+		if !there {
+			return ""
+		}
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	for _, t := range tables {
+		write := func(r tableRow, seeds []string, c column, x cell) {
+			out.Write(append(append([]string{t.experiment, t.data, r.label, r.method, r.family}, seeds...),
+				c.name, c.id, strconv.FormatBool(c.oracle), number(x.mean, x.n > 0), number(x.sd, x.n > 1),
+				strconv.Itoa(x.n), strconv.FormatBool(x.best), t.noteTexts(r.marks, x.marks)))
+		}
+		for _, r := range t.rows {
+			for j, c := range t.columns {
+				write(r, []string{strconv.Itoa(r.done), strconv.Itoa(r.seeds)}, c, r.cells[j])
+			}
+		}
+		for j, c := range t.columns {
+			if t.floor[j].n > 0 {
+				write(tableRow{label: floorLabel, family: "floor"}, []string{"", ""}, c, t.floor[j])
+			}
+		}
+	}
+	out.Flush()
+	return b.Bytes()
+}
+
+// noteTexts spells the footnotes out, separated by " | ".
+func (t *table) noteTexts(marks ...string) string {
+	var texts []string
+	for i, note := range t.notes {
+		for _, m := range marks {
+			if strings.Contains(","+m+",", ","+letter(i)+",") {
+				texts = append(texts, note)
+			}
+		}
+	}
+	return strings.Join(texts, " | ")
+}
+
+// latex writes a booktabs table for each data set; the document needs
+// \usepackage{booktabs}.
+func latex(tables []*table) []byte {
+	var b bytes.Buffer
+	for i, t := range tables {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		line := func(cells ...string) { fmt.Fprintf(&b, "%s \\\\\n", strings.Join(cells, " & ")) }
+		fmt.Fprintf(&b, "\\begin{table}\n\\centering\n\\caption{%s. %s.}\n\\label{tab:%s}\n", escapeLaTeX(t.title()),
+			escapeLaTeX(strings.Join(t.caption, ". ")), record.Slug(t.experiment+" "+t.data))
+		fmt.Fprintf(&b, "\\begin{tabular}{llr%s}\n\\toprule\n", strings.Repeat("r", len(t.columns)))
+		head := []string{"method", "family", "seeds"}
+		for _, c := range t.columns {
+			head = append(head, escapeLaTeX(c.head)+mark(c.oracle, `\textsuperscript{\dag}`))
+		}
+		line(head...)
+		b.WriteString("\\midrule\n")
+		for i, r := range t.rows {
+			if r.trivial && i > 0 && !t.rows[i-1].trivial {
+				b.WriteString("\\midrule\n")
+			}
+			cells := []string{escapeLaTeX(r.label) + superscript(r.marks), escapeLaTeX(r.family), r.seedText()}
+			for j, c := range t.columns {
+				text := escapeLaTeX(c.text(r.cells[j]))
+				if r.cells[j].best {
+					text = `\textbf{` + text + `}`
+				}
+				cells = append(cells, text+superscript(r.cells[j].marks))
+			}
+			line(cells...)
+		}
+		b.WriteString("\\midrule\n")
+		floor := []string{`\emph{` + floorLabel + `}`, "", ""}
+		for j, c := range t.columns {
+			floor = append(floor, escapeLaTeX(c.text(t.floor[j])))
+		}
+		line(floor...)
+		b.WriteString("\\bottomrule\n\\end{tabular}\n")
+		var notes []string
+		if t.oracle {
+			notes = append(notes, `\textsuperscript{\dag} `+oracleNote)
+		}
+		for i, note := range t.notes {
+			notes = append(notes, superscript(letter(i))+" "+escapeLaTeX(note))
+		}
+		if notes != nil {
+			fmt.Fprintf(&b, "\\par\\smallskip\n\\begin{minipage}{\\linewidth}\\footnotesize\n%s.\n\\end{minipage}\n", strings.Join(notes, ".\\\\\n"))
+		}
+		b.WriteString("\\end{table}\n")
+	}
+	return b.Bytes()
+}
+
+func superscript(marks string) string {
+	if marks == "" {
+		return ""
+	}
+	return `\textsuperscript{` + marks + `}`
+}
+
+var latexEscapes = strings.NewReplacer(
+	`\`, `\textbackslash{}`, "{", `\{`, "}", `\}`, "$", `\$`, "&", `\&`, "#", `\#`, "%", `\%`, "_", `\_`,
+	"^", `\textasciicircum{}`, "~", `\textasciitilde{}`, "<", `$<$`, ">", `$>$`, "|", `$|$`, "\n", " ",
+	"±", `$\pm$`, "–", "--", "≥", `$\ge$`, "≤", `$\le$`, "×", `$\times$`,
+	"α", `$\alpha$`, "β", `$\beta$`, "γ", `$\gamma$`, "λ", `$\lambda$`, "μ", `$\mu$`, "σ", `$\sigma$`)
+
+func escapeLaTeX(s string) string { return latexEscapes.Replace(s) }

@@ -1,0 +1,453 @@
+package report
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"thorax/framework/metric"
+	"thorax/framework/record"
+)
+
+// A table is one data set's table before it is written in some format.
+type table struct {
+	experiment, data string
+	caption          []string // sentences
+	columns          []column
+	rows             []tableRow // methods, then trivial rows
+	floor            []cell     // of calling every image abnormal
+	notes            []string   // footnotes a, b, …
+	oracle           bool       // some column is marked †
+}
+
+type column struct {
+	head   string // for people
+	name   string // for machines
+	id     string // definition id
+	oracle bool
+	format func(v float64) string
+	cost   bool
+}
+
+type tableRow struct {
+	label, method, family string
+	trivial               bool
+	done, seeds           int
+	marks                 string // footnotes, as "a,c"
+	cells                 []cell
+}
+
+// A cell is a mean over n seeds; n 0 means not computed.
+type cell struct {
+	mean, sd float64 // sd is the sample standard deviation, for n ≥ 2
+	n        int
+	best     bool
+	marks    string
+}
+
+// dash is printed for what was not computed.
+const dash = "–"
+
+// text is "0.843 ± 0.012", a cost without its deviation.
+func (col column) text(c cell) string {
+	switch {
+	case c.n == 0:
+		return dash
+	case c.n == 1 || col.cost:
+		return col.format(c.mean)
+	}
+	return col.format(c.mean) + " ± " + col.format(c.sd)
+}
+
+// summarize is the mean and the sample standard deviation; NaN below two values.
+func summarize(values []float64) (mean, sd float64) {
+	for _, v := range values {
+		mean += v / float64(len(values))
+	}
+	if len(values) < 2 {
+		return mean, math.NaN()
+	}
+	var sum float64
+	for _, v := range values {
+		sum += (v - mean) * (v - mean)
+	}
+	return mean, math.Sqrt(sum / float64(len(values)-1))
+}
+
+func newTable(s *set, o Options) *table {
+	t := &table{data: s.data, experiment: s.rows[0].experiment}
+	for _, spec := range s.specs {
+		t.columns = append(t.columns, column{head: heading(spec.Name), name: spec.Name, id: spec.ID(), oracle: spec.Oracle(), format: threeDigits})
+		t.oracle = t.oracle || spec.Oracle()
+		floor := cell{}
+		if n := s.normal + s.abnormal; n > 0 {
+			if v, ok := metric.Floor(spec, float64(s.abnormal)/float64(n)); ok {
+				floor = cell{mean: v, n: 1}
+			}
+		}
+		t.floor = append(t.floor, floor)
+	}
+	if o.Costs {
+		for _, c := range costs {
+			t.columns = append(t.columns, c.column)
+			t.floor = append(t.floor, cell{})
+		}
+	}
+	for _, r := range s.rows {
+		t.rows = append(t.rows, t.newRow(s, r, o))
+	}
+	t.markBest(s)
+	t.caption = caption(s, o)
+	return t
+}
+
+func (t *table) newRow(s *set, r *row, o Options) tableRow {
+	runs := r.complete()
+	out := tableRow{label: r.label, method: r.method, family: r.family, trivial: r.trivial(), done: len(runs), seeds: len(r.runs)}
+	var marks []string
+	for _, note := range rowNotes(r) {
+		marks = append(marks, t.note(note))
+	}
+	out.marks = strings.Join(slices.Compact(marks), ",")
+	for i := range s.specs {
+		out.cells = append(out.cells, t.metricCell(runs, i))
+	}
+	if o.Costs {
+		for _, c := range costs {
+			var values []float64
+			for _, run := range runs {
+				if v := c.of(run.Run); v > 0 { // 0 is "not measured"
+					values = append(values, v)
+				}
+			}
+			mean, sd := summarize(values)
+			out.cells = append(out.cells, cell{mean: mean, sd: sd, n: len(values)})
+		}
+	}
+	return out
+}
+
+// metricCell is the mean of figure i over the runs, with footnotes for the seeds
+// that lack it.
+func (t *table) metricCell(runs []*run, i int) cell {
+	var values []float64
+	var reasons []string
+	for _, run := range runs {
+		if f := run.figures[i]; f.OK {
+			values = append(values, f.Value)
+		} else {
+			reasons = append(reasons, f.Reason)
+		}
+	}
+	missing := len(reasons)
+	var marks []string
+	slices.Sort(reasons)
+	for _, reason := range slices.Compact(reasons) {
+		if missing < len(runs) {
+			reason = fmt.Sprintf("mean of %d seeds, the others: %s", len(values), reason)
+		}
+		marks = append(marks, t.note(reason))
+	}
+	mean, sd := summarize(values)
+	return cell{mean: mean, sd: sd, n: len(values), marks: strings.Join(marks, ",")}
+}
+
+// note returns the letter of a footnote; equal texts share one.
+func (t *table) note(text string) string {
+	i := slices.Index(t.notes, text)
+	if i < 0 {
+		i = len(t.notes)
+		t.notes = append(t.notes, text)
+	}
+	return letter(i)
+}
+
+// letter counts a … z, aa, ab, …
+func letter(i int) string {
+	s := string(rune('a' + i%26))
+	if i >= 26 {
+		return letter(i/26-1) + s
+	}
+	return s
+}
+
+// rowNotes says what a reader must know of a row: seeds that are not complete,
+// other test images, and what the runs noted themselves.
+func rowNotes(r *row) []string {
+	var notes []string
+	count := func(state record.State, verb string) {
+		var n int
+		var details []string
+		for _, run := range r.runs {
+			if run.state != state {
+				continue
+			}
+			n++
+			switch {
+			case errors.Is(run.Err, os.ErrNotExist):
+				details = append(details, fmt.Sprintf("seed %d has no run.json", run.Run.Seed))
+			case run.Err != nil: // its text has a path, which is not for a table
+				details = append(details, fmt.Sprintf("seed %d has a damaged run.json", run.Run.Seed))
+			case run.Run.Error != "":
+				details = append(details, fmt.Sprintf("seed %d: %s", run.Run.Seed, run.Run.Error))
+			default:
+				details = append(details, fmt.Sprintf("seed %d", run.Run.Seed))
+			}
+		}
+		if n > 0 {
+			notes = append(notes, fmt.Sprintf("%d of %d seeds %s: %s", n, len(r.runs), verb, strings.Join(details, "; ")))
+		}
+	}
+	count(record.State(record.Failed), "failed")
+	count(record.State(record.Running), "still running")
+	count(record.Interrupted, "unfinished (run it again to go on)")
+	if r.otherImages != "" {
+		notes = append(notes, r.otherImages)
+	}
+	for _, run := range r.complete() {
+		for _, note := range run.Run.Notes {
+			if !slices.Contains(notes, note) {
+				notes = append(notes, note)
+			}
+		}
+	}
+	return notes
+}
+
+// markBest marks the highest mean of each metric, and what equals it as printed.
+// A row of other test images does not compete, and nothing is best alone.
+func (t *table) markBest(s *set) {
+	for j, c := range t.columns {
+		if c.cost {
+			continue
+		}
+		best, n := math.Inf(-1), 0
+		for i, r := range t.rows {
+			if r.cells[j].n > 0 && s.rows[i].otherImages == "" {
+				best, n = max(best, r.cells[j].mean), n+1
+			}
+		}
+		for i, r := range t.rows {
+			t.rows[i].cells[j].best = n > 1 && r.cells[j].n > 0 && s.rows[i].otherImages == "" &&
+				c.format(r.cells[j].mean) == c.format(best)
+		}
+	}
+}
+
+// caption says what the figures are of.
+func caption(s *set, o Options) []string {
+	var seeds []string
+	var splits, fingerprints []string
+	grouped, ungrouped := false, false
+	for _, r := range s.rows {
+		for _, run := range r.runs {
+			if seed := strconv.FormatInt(run.Run.Seed, 10); !slices.Contains(seeds, seed) {
+				seeds = append(seeds, seed)
+			}
+		}
+		for _, run := range r.complete() {
+			if rule := run.Run.SplitRule; rule != "" && !slices.Contains(splits, rule) {
+				splits = append(splits, rule)
+			}
+			if sum := run.Run.Fingerprint.SHA256; sum != "" && !slices.Contains(fingerprints, sum) {
+				fingerprints = append(fingerprints, sum)
+			}
+			grouped, ungrouped = grouped || run.Run.Groups, ungrouped || !run.Run.Groups
+		}
+	}
+	var out []string
+	switch n := s.normal + s.abnormal; n {
+	case 0:
+		out = append(out, "No run is complete yet")
+	default:
+		out = append(out, fmt.Sprintf("%d test images, %d abnormal (prevalence %.3f); %d validation normals",
+			n, s.abnormal, float64(s.abnormal)/float64(n), s.validation))
+	}
+	seedWord := "seeds"
+	if len(seeds) == 1 {
+		seedWord = "seed"
+	}
+	out = append(out, fmt.Sprintf("%d %s (%s), mean ± sample sd over seeds", len(seeds), seedWord, strings.Join(seeds, ", ")))
+	if splits != nil {
+		out = append(out, "Split: "+strings.Join(splits, " / "))
+	}
+	switch {
+	case grouped && !ungrouped:
+		out = append(out, "Patients are kept together by the split")
+	case ungrouped && !grouped:
+		out = append(out, "Patients are unknown: images of one may lie on both sides of the split")
+	}
+	if len(fingerprints) > 1 {
+		out = append(out, fmt.Sprintf("Warning: the rows saw %d different versions of the data set", len(fingerprints)))
+	}
+	for _, spec := range s.specs {
+		if rule := ruleText(spec); rule != "" && !slices.Contains(out, rule) {
+			out = append(out, rule)
+		}
+	}
+	if o.Costs {
+		out = append(out, "Costs: "+hardware(s))
+	}
+	return out
+}
+
+// hardware names what the complete runs ran on.
+func hardware(s *set) string {
+	var on []string
+	for _, r := range s.rows {
+		for _, run := range r.complete() {
+			name := strings.TrimSpace(run.Run.Device + " " + run.Run.CPU)
+			if name == "" {
+				name = "unknown device"
+			}
+			if run.Run.Threads > 0 {
+				name += fmt.Sprintf(", %d threads", run.Run.Threads)
+			}
+			if !slices.Contains(on, name) {
+				on = append(on, name)
+			}
+		}
+	}
+	if len(on) > 1 {
+		return "not on one machine: " + strings.Join(on, "; ")
+	}
+	return strings.Join(on, "")
+}
+
+// ruleText explains a metric's threshold rule; "" where it has none.
+func ruleText(spec metric.Spec) string {
+	_, rule, _ := strings.Cut(spec.Name, "@")
+	rule, _, _ = strings.Cut(rule, ":")
+	word, number, _ := strings.Cut(rule, ".")
+	what := "scores"
+	if spec.Pixel() {
+		what = "pixels"
+	}
+	var text string
+	switch word {
+	case "q-val":
+		text = fmt.Sprintf("threshold above all but a share of .%s of the %s of validation normals", number, what)
+	case "max-val":
+		text = fmt.Sprintf("threshold just above the highest of the %s of validation normals", what)
+	case "contam":
+		text = fmt.Sprintf("threshold above all but a share of .%s of the test scores", number)
+	case "f1-val":
+		text = "threshold of the best F1 on a labelled validation set"
+	case "fixed":
+		text = fmt.Sprintf("threshold %s between the lowest and the highest test score", number)
+	case "youden-test":
+		text = "threshold of the best sensitivity + specificity on the test set"
+	case "acc-test":
+		text = "threshold of the best accuracy on the test set"
+	case "f1-test":
+		text = "threshold of the best F1 on the test set"
+	case "best":
+		text = "threshold of the best value on the test masks"
+	case "spec":
+		text = fmt.Sprintf("read off the test ROC at specificity .%s", number)
+	case "sens":
+		text = fmt.Sprintf("read off the test ROC at sensitivity .%s", number)
+	default:
+		return ""
+	}
+	return rule + ": " + text
+}
+
+// oracleNote explains the mark † of a column.
+const oracleNote = "oracle: chosen with the test labels or masks, an upper bound and not a result"
+
+// heading writes a metric's name as papers do: AUROC, F1@q-val.05.
+func heading(name string) string {
+	word, rule, ruled := strings.Cut(name, "@")
+	word, pool, pooled := strings.Cut(word, ":")
+	pixel := ""
+	if rest, ok := strings.CutPrefix(word, "pixel-"); ok {
+		pixel, word = "pixel ", rest
+	}
+	switch word {
+	case "auroc", "ap", "aupro", "aupimo", "f1":
+		word = strings.ToUpper(word)
+	case "auprc":
+		word = "AUPRC (trapezoid)"
+	case "acc":
+		word = "accuracy"
+	case "sens":
+		word = "sensitivity"
+	case "spec":
+		word = "specificity"
+	case "prec":
+		word = "precision"
+	case "dice":
+		word = "Dice"
+	case "dice-mean":
+		word = "mean Dice"
+	case "iou":
+		word = "IoU"
+	case "iou-mean":
+		word = "mean IoU"
+	}
+	word = pixel + word
+	if ruled {
+		word += "@" + rule
+	}
+	if pooled {
+		word += ":" + pool
+	}
+	return word
+}
+
+func threeDigits(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }
+
+// costs are the columns on request.
+var costs = []struct {
+	column
+	of func(record.Run) float64
+}{
+	{column{head: "parameters", name: "parameters", cost: true, format: count},
+		func(r record.Run) float64 { return float64(r.Parameters) }},
+	{column{head: "ms/image", name: "ms_per_image", cost: true, format: milliseconds},
+		func(r record.Run) float64 { return r.MsPerImage }},
+	{column{head: "training", name: "train_seconds", cost: true, format: duration},
+		func(r record.Run) float64 { return r.TrainSeconds }},
+	{column{head: "memory", name: "peak_memory_bytes", cost: true, format: bytesText},
+		func(r record.Run) float64 { return float64(r.PeakMemory) }},
+}
+
+// count writes 4.71 M.
+func count(v float64) string {
+	switch {
+	case v >= 1e6:
+		return fmt.Sprintf("%.3g M", v/1e6)
+	case v >= 1e3:
+		return fmt.Sprintf("%.3g k", v/1e3)
+	}
+	return fmt.Sprintf("%.0f", v)
+}
+
+func milliseconds(v float64) string {
+	if v >= 100 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}
+
+func duration(seconds float64) string {
+	switch {
+	case seconds >= 3600:
+		return fmt.Sprintf("%.1f h", seconds/3600)
+	case seconds >= 60:
+		return fmt.Sprintf("%.1f min", seconds/60)
+	}
+	return fmt.Sprintf("%.1f s", seconds)
+}
+
+func bytesText(v float64) string {
+	if v >= 1e9 {
+		return fmt.Sprintf("%.2f GB", v/1e9)
+	}
+	return fmt.Sprintf("%.0f MB", v/1e6)
+}
