@@ -13,10 +13,15 @@ import (
 )
 
 // Load reads the arrays of a PyTorch checkpoint (zip or legacy stream), a
-// safetensors file, a .npz or a .npy, told apart by content. An .npy's array is
-// named after the file, without its extension; how nested PyTorch dictionaries
-// are named is said at flatten: state_dict is unwrapped, other levels are joined
-// by dots. The error names the file, what it looks like, and the remedy.
+// safetensors file, a .npz or a .npy, told apart by content. The error names the
+// file, what it looks like, and the remedy.
+//
+// Names are those of the file, with these rules for PyTorch: where the saved
+// dictionary has a key state_dict, model_state_dict or model that holds tensors,
+// only these are read, without that key; other levels are joined by dots, a
+// list's positions included; the prefix "module." of DataParallel is dropped
+// when every name has it; a tensor saved alone is called "tensor". The array of
+// an .npy is named after the file, without its extension.
 func Load(path string) (map[string]Array, error) {
 	file, err := os.Open(path)
 	if err != nil {

@@ -336,11 +336,8 @@ func readPTHLegacy(data []byte) (map[string]Array, error) {
 // optimiser states and counters.
 var checkpointKeys = []string{"state_dict", "model_state_dict", "model"}
 
-// flatten names the tensors of a saved object. A dictionary's keys and a list's
-// positions are joined by dots. Where the root is a dictionary with one of
-// checkpointKeys that holds tensors, only that is read, under its own keys. The
-// prefix "module." of DataParallel is dropped when every name has it. A tensor
-// saved alone is called "tensor". Anything but tensors is left out.
+// flatten names the tensors of a saved object as Load documents, and leaves out
+// everything else. A tensor's data are checked only here.
 func flatten(root any, left *budget) (map[string]Array, error) {
 	for _, key := range checkpointKeys {
 		for k, v := range items(root) {
