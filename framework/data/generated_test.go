@@ -19,9 +19,9 @@ func TestGenerated(t *testing.T) {
 		validation = 0
 		[phantom]
 		modality = "ct"
-		train = 5
-		test_normal = 5
-		test_abnormal = 5
+		train = 3
+		test_normal = 3
+		test_abnormal = 3
 		level = 0`
 	if _, err := toml.Decode(block, &o); err != nil {
 		t.Fatal(err)
@@ -29,11 +29,11 @@ func TestGenerated(t *testing.T) {
 	cacheDir, drawn := t.TempDir(), 0
 	o.Progress = func(done, total int) { drawn++ }
 	d := open(t, o, cacheDir)
-	if d.Len(Train) != 5 || d.Len(Test) != 10 || !d.HasMasks() || !d.HasGroups() || d.Name() != "phantom-32" || drawn != 15 {
+	if d.Len(Train) != 3 || d.Len(Test) != 6 || !d.HasMasks() || !d.HasGroups() || d.Name() != "phantom-32" || drawn != 9 {
 		t.Errorf("train %d, test %d, masks %v, groups %v, name %s, drawn %d", d.Len(Train), d.Len(Test), d.HasMasks(), d.HasGroups(), d.Name(), drawn)
 	}
 	want := phantom.DefaultOptions()
-	want.Modality, want.Size, want.Train, want.TestNormal, want.TestAbnormal, want.Level = phantom.CT, 32, 5, 5, 5, "0"
+	want.Modality, want.Size, want.Train, want.TestNormal, want.TestAbnormal, want.Level = phantom.CT, 32, 3, 3, 3, "0"
 	cases := map[string]phantom.Case{}
 	for _, c := range want.Plan() {
 		cases[c.Path] = c
@@ -62,13 +62,13 @@ func TestGenerated(t *testing.T) {
 		}
 	}
 	open(t, o, cacheDir)
-	if drawn != 15 {
+	if drawn != 9 {
 		t.Errorf("drawn again: %d", drawn)
 	}
 	o.Phantom.Seed++
 	other := open(t, o, cacheDir)
 	_, a := d.Fingerprint()
-	if _, b := other.Fingerprint(); drawn != 30 || a == b {
+	if _, b := other.Fingerprint(); drawn != 18 || a == b {
 		t.Errorf("another seed: drawn %d, fingerprints %s and %s", drawn, a, b)
 	}
 	found, err := Check(o)
