@@ -222,5 +222,6 @@ func TopK(s *Scope, x tf.Output, k int) (values, indices tf.Output) {
 // L2Normalize divides x by its Euclidean norm along the last axis, or by 1e-12
 // where that is larger.
 func L2Normalize(s *Scope, x tf.Output) tf.Output {
-	return Div(s, x, Sqrt(s, Maximum(s, SumKeep(s, Square(s, x), -1), Const(s, 1e-24))))
+	square := Maximum(s, SumKeep(s, Square(s, x), -1), Const(s, 1e-24))
+	return Mul(s, x, Pow(s, square, -0.5))
 }
