@@ -128,6 +128,8 @@ func TestPixelsAgainstPlain(t *testing.T) {
 		}
 		at, _ := Quantile(validation, .1)
 		near(t, "dice@q-val.10", value("dice@q-val.10"), plainDice(scores, lesion, at), 1e-12)
+		abnormalScores, abnormalLesion := flatten(in, true)
+		near(t, "dice@q-val.10:abnormal", value("dice@q-val.10:abnormal"), plainDice(abnormalScores, abnormalLesion, at), 1e-12)
 		near(t, "dice-mean@q-val.10", value("dice-mean@q-val.10"), plainMeanDice(in, at), 1e-12)
 		top, _ := Quantile(validation, 0)
 		near(t, "dice@max-val", value("dice@max-val"), plainDice(scores, lesion, top), 1e-12)

@@ -286,6 +286,22 @@ func TestBootstrapInterval(t *testing.T) {
 	}
 }
 
+// TestComparePValue by hand: of four differences 1, 2, 3, −1 one is ≤ 0, so p =
+// 2·(1+1)/(4+1); the fifth resample is undefined.
+func TestComparePValue(t *testing.T) {
+	r := Resampled{
+		Figures: [][]Figure{{{Value: 3, OK: true}}, {{Value: 1, OK: true}}},
+		draws:   [][][]float64{{{2, 3, 4, 0, math.NaN()}}, {{1, 1, 1, 1, 1}}},
+	}
+	d, ok := r.Compare([]int{0}, []int{1}, 0, .5)
+	if !ok || d.Value != 2 || d.Resamples != 4 {
+		t.Errorf("%+v, %t", d, ok)
+	}
+	near(t, "p", d.P, .8, 1e-12)
+	near(t, "low", d.Low, .5, 1e-12) // quartiles of −1 1 2 3
+	near(t, "high", d.High, 2.25, 1e-12)
+}
+
 func TestBootstrapNotComputed(t *testing.T) {
 	specs := []Spec{parse(t, "auroc"), parse(t, "f1@q-val.05")}
 	runs := bootstrapRuns(rand.New(rand.NewPCG(12, 12)), 2, 40)
