@@ -10,6 +10,11 @@ import (
 // counts as clear lung.
 const clearMM = 35.
 
+// vesselGain thickens the paths through vessels, so that their pattern shows
+// at 128 pixels as it does on a real film; lesions have gains for the same
+// reason.
+const vesselGain = 1.8
+
 // chest is one patient of a radiograph. Lengths are in mm, attenuations in
 // 1/cm. x runs to the patient's left, v down from the upper edge of the film.
 type chest struct {
@@ -263,7 +268,7 @@ func newFilm(p *chest, r *rand.Rand, size int) *film {
 			f.clear[i] = true
 			f.points = append(f.points, i)
 		}
-		f.attenuation.v[i] = f.softAndBone(x, v, air, min(vessels.v[i], air))
+		f.attenuation.v[i] = f.softAndBone(x, v, air, min(vesselGain*vessels.v[i], air))
 	})
 	if p.marker {
 		f.drawMarker()
@@ -335,7 +340,7 @@ func (f *film) softAndBone(x, v, air, vessels float64) float64 {
 	}
 	if p.breasts {
 		breast := oval{x: 0.52 * p.width, y: p.apex + p.breastLevel*p.height, a: 62, b: 58, cos: 1}
-		soft += p.breastDepth * breast.dome(ax, v)
+		soft += p.breastDepth * max(1-breast.level(ax, v), 0)
 	}
 	a := 0.1 * (p.soft*max(soft, 0) + p.lung*(air-vessels))
 	if body > 0 {
