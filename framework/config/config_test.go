@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -176,6 +178,33 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "chest.toml")
+	if _, err := Load(path, fakes{}, nil); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
+		t.Errorf("missing file: %v", err)
+	}
+	for name, text := range map[string]string{
+		"chest.toml": oneAE + "[report]\npublished = \"ours.toml\"\n", "ours.toml": "", "a b.toml": oneAE,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := Load(path, fakes{}, []string{"method.ae.latent=3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Name != "chest" || e.Title != "chest" || e.Report.Published != filepath.Join(dir, "ours.toml") || e.Data[0].Root != filepath.Join(dir, "z") {
+		t.Errorf("name %q, title %q, published %q, root %q", e.Name, e.Title, e.Report.Published, e.Data[0].Root)
+	}
+	path = filepath.Join(dir, "a b.toml")
+	want := path + ": the file's name becomes a folder: need letters, digits, '-', '_' and '.' only"
+	if _, err := Load(path, fakes{}, nil); err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+}
+
 func TestExperiment(t *testing.T) {
 	e, err := load(full)
 	if err != nil {
@@ -347,6 +376,34 @@ func TestTOML(t *testing.T) {
 	}
 }
 
+func TestPhantomBlock(t *testing.T) {
+	run := mustRuns(t, phantomData+"modality = \"ct\"\nlevel = 2\n[[method]]\nname = \"chance\"\n")[0]
+	got, err := run.TOML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, got, _ = bytes.Cut(got, []byte("[data.phantom]\n"))
+	got, _, _ = bytes.Cut(got, []byte("\n\n"))
+	const want = `modality = "ct"
+train = 2000
+test_normal = 400
+test_abnormal = 400
+level = "2"
+`
+	if !strings.HasPrefix(string(got), want) {
+		t.Errorf("data.phantom is\n%s\nwant first\n%s", got, want)
+	}
+	if run.Data.Root != "" {
+		t.Errorf("root = %q, want none", run.Data.Root)
+	}
+	for set, same := range map[string]bool{"data.phantom.level=\"2\"": true, "data.phantom.level=1": false, "data.phantom.phantom.level=1": false} {
+		other := mustRuns(t, phantomData+"modality = \"ct\"\nlevel = 2\n[[method]]\nname = \"chance\"\n", set)[0]
+		if (other.Hash() == run.Hash()) != same {
+			t.Errorf("%s: hash %s, was %s", set, other.Hash(), run.Hash())
+		}
+	}
+}
+
 func TestReadRunErrors(t *testing.T) {
 	dir := t.TempDir()
 	for _, tt := range []struct{ old, new, want string }{
@@ -487,6 +544,7 @@ func FuzzLoad(f *testing.F) {
 	for _, text := range []string{full, inputAE, resolvedAE, plainData, "[[method]]", "data = 1", "a=[[[{}]]]", "\"method[-1]\" = 1"} {
 		f.Add([]byte(text), "data.size=64")
 	}
+	f.Add([]byte(phantomData+"level = 1\n[[method]]\nname = \"chance\"\n"), "data.phantom.level=2")
 	f.Add([]byte(full), "method.ae.vary.latent=[1, 2]")
 	f.Fuzz(func(t *testing.T, text []byte, set string) {
 		var table map[string]any

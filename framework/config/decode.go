@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/BurntSushi/toml"
 )
 
 // wrong is a value that does not fit, at its path; a document adds the line.
@@ -24,8 +26,16 @@ func wrongf(path, format string, args ...any) error {
 
 // decode writes a TOML value into dst: every key of a table must belong to a
 // field, every value must have the field's type and fit into it. What the value
-// does not name keeps what dst held; a slice or map is replaced as a whole.
+// does not name keeps what dst held; a slice or map is replaced as a whole. A type
+// may read itself, by UnmarshalTOML or UnmarshalText.
 func decode(path string, value any, dst reflect.Value) error {
+	if own, ok := dst.Addr().Interface().(toml.Unmarshaler); ok {
+		if err := own.UnmarshalTOML(value); err != nil {
+			key := path[strings.LastIndexByte(path, '.')+1:]
+			return wrongf(path, "%s", strings.TrimPrefix(err.Error(), key+": "))
+		}
+		return nil
+	}
 	if text, ok := dst.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		s, ok := value.(string)
 		if !ok {

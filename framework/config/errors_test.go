@@ -9,6 +9,8 @@ import (
 // oneAE is a sound experiment; the first lines are those of plainData.
 const oneAE = plainData + "[[method]]\nname = \"ae\"\n" // method on line 5, name on 6
 
+const phantomData = "seeds = [0]\n[[data]]\nset = \"phantom\"\n[data.phantom]\n"
+
 func TestErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
@@ -46,7 +48,7 @@ func TestErrors(t *testing.T) {
 		{"data a number", "seeds = [0]\ndata = 5\n", nil, `experiments/x.toml:2: data: 5 is an integer, need [[data]] tables`},
 		{"data numbers", "seeds = [0]\ndata = [5]\n", nil, `experiments/x.toml:2: data: 5 is an integer, need a table`},
 		{"data empty", "seeds = [0]\ndata = []\n", nil, `experiments/x.toml:2: data: empty, need at least one [[data]] table`},
-		{"unknown set", "seeds = [0]\n[[data]]\nset = \"zhanlab\"\nroot = \"z\"\n", nil, `experiments/x.toml:3: data.zhanlab.set: "zhanlab", need one of folder, zhanglab, manifest`},
+		{"unknown set", "seeds = [0]\n[[data]]\nset = \"zhanlab\"\nroot = \"z\"\n", nil, `experiments/x.toml:3: data.zhanlab.set: "zhanlab", need one of folder, zhanglab, manifest, phantom`},
 		{"unknown data key", plainData + "sise = 64\n", nil, `experiments/x.toml:5: data.zhanglab.sise: unknown key; did you mean size?`},
 		{"size out of range", plainData + "size = 0\n", nil, `experiments/x.toml:5: data.zhanglab.size: 0, need 8 to 4096`},
 		{"size a string", plainData + "size = \"64\"\n", nil, `experiments/x.toml:5: data.zhanglab.size: "64" is a string, need an integer`},
@@ -59,6 +61,12 @@ func TestErrors(t *testing.T) {
 		{"data block twice", plainData + "[[data]]\nset = \"zhanglab\"\nroot = \"z\"\nname = \"again\"\n", nil, `experiments/x.toml:5: data.again: "again" has the same configuration as the block "zhanglab-128" on line 2`},
 		{"data name a path", plainData + "name = \"../up\"\n", nil, `experiments/x.toml:5: data.name: "../up", need letters, digits, '-', '_' and '.' only`},
 		{"second block", plainData + "[[data]]\nset = \"folder\"\nroot = \"f\"\nfit = \"corp\"\n", nil, `experiments/x.toml:8: data.folder.fit: "corp", need one of stretch, pad, crop`},
+		{"level out of range", phantomData + "level = 4\n", nil, `experiments/x.toml:5: data.phantom.phantom.level: "4", need "mix", 0, 1, 2 or 3`},
+		{"level a float", phantomData + "level = 0.5\n", nil, `experiments/x.toml:5: data.phantom.phantom.level: 0.5, need "mix", 0, 1, 2 or 3`},
+		{"unknown phantom key", phantomData + "modalty = \"ct\"\n", nil, `experiments/x.toml:5: data.phantom.phantom.modalty: unknown key; did you mean modality?`},
+		{"unknown modality", phantomData + "modality = \"mr\"\n", nil, `experiments/x.toml:5: data.phantom.phantom.modality: "mr", need "radiograph" or "ct"`},
+		{"phantom with a root", "seeds = [0]\n[[data]]\nset = \"phantom\"\nroot = \"z\"\n", nil, `experiments/x.toml:4: data.phantom.root: "z" given with set "phantom", which reads no files; remove it`},
+		{"phantom of another set", plainData + "phantom = { level = 1 }\n", nil, `experiments/x.toml:5: data.zhanglab.phantom: given with set "zhanglab"; remove it, or set = "phantom"`},
 		// methods
 		{"no method", plainData, nil, `experiments/x.toml: method: missing, need at least one [[method]] table`},
 		{"method one table", plainData + "[method]\nname = \"ae\"\n", nil, `experiments/x.toml:5: method: is one table, need an array of tables: write [[method]]`},

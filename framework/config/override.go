@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"thorax/framework/data"
 )
 
 // override applies one "key=value" of the command line.
@@ -62,6 +64,9 @@ func (d *document) targets(key string) ([]string, string, error) {
 		for _, name := range d.names(kind, i) {
 			if after, ok := strings.CutPrefix(rest, name+"."); ok {
 				targets, inside = append(targets, element(kind, i)), after
+				if kind == "data" && blockKey(rest) && !blockKey(after) {
+					inside = rest // "phantom" is a set and a key
+				}
 				break
 			}
 		}
@@ -78,6 +83,12 @@ func (d *document) targets(key string) ([]string, string, error) {
 		return nil, "", errors.New(suggest("no row", name, slices.Compact(slices.Sorted(slices.Values(names)))))
 	}
 	return targets, inside, nil
+}
+
+// blockKey reports whether a dotted key begins with one of a data block.
+func blockKey(key string) bool {
+	first, _, _ := strings.Cut(key, ".")
+	return slices.ContainsFunc(fieldsOf(reflect.ValueOf(data.Options{})), func(f field) bool { return f.key == first })
 }
 
 // names lists the names by which an override may address a block.
