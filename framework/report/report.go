@@ -53,7 +53,7 @@ func Terminal(w io.Writer, entries []record.Entry, o Options) error {
 }
 
 // Write writes table.md, table.csv, table.tex, roc-DATA in the formats of
-// o.Plots into dir, and returns their paths. A data set without
+// o.Plots and report.html into dir, and returns their paths. A data set without
 // a complete run has its row in the table but no ROC. Errors: no runs, an unknown
 // metric, two folders of one label and seed, a damaged scores.csv.
 func Write(dir string, entries []record.Entry, o Options) (files []string, err error) {
@@ -107,7 +107,11 @@ func Write(dir string, entries []record.Entry, o Options) (files []string, err e
 			}
 		}
 	}
-	return files, nil
+	page, err := newPage(sets, tables, o)
+	if err != nil {
+		return files, err
+	}
+	return files, write("report.html", page)
 }
 
 // recordedMetrics returns the metric names that the runs recorded, in their order; AUROC and

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"image"
+	"image/color"
 	"image/png"
 	"math"
 	"math/rand/v2"
@@ -177,13 +179,13 @@ func TestGolden(t *testing.T) {
 	for _, file := range files {
 		names = append(names, filepath.Base(file))
 	}
-	want := []string{"table.md", "table.csv", "table.tex", "roc-ct-32.png", "roc-ct-32.svg", "roc-phantom-32.png", "roc-phantom-32.svg"}
+	want := []string{"table.md", "table.csv", "table.tex", "roc-ct-32.png", "roc-ct-32.svg", "roc-phantom-32.png", "roc-phantom-32.svg", "report.html"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
 	}
 }
 
-var pictures = regexp.MustCompile(`(?s)<svg.*?</svg>|data:image/[a-z]+;base64,[A-Za-z0-9+/=]+`)
+var pictures = regexp.MustCompile(`(?s)<svg.*?</svg>|data:image/[a-z]+;base64,[A-Za-z0-9+/=&#;]+`)
 
 func withoutPictures(page []byte) []byte { return pictures.ReplaceAll(page, []byte("PICTURE")) }
 
@@ -387,5 +389,139 @@ func TestROC(t *testing.T) {
 	}
 	if err := plot.draw(&pdf, "gif"); err == nil {
 		t.Error("a gif was drawn")
+	}
+}
+
+// Three methods agree on the worst images but one; the choice is by the mean rank.
+func TestChooseCases(t *testing.T) {
+	s := &set{rows: []*row{fixedRow("a"), fixedRow("b"), fixedRow("c")}}
+	s.rows[2].runs[0].scores[0].Score = 90 // one method sees the worst miss
+	sheet, err := newSheet(s, squares{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := func(g caseGroup) (paths []string) {
+		for _, c := range g.Cases {
+			paths = append(paths, c.Path)
+		}
+		return paths
+	}
+	// Of 16 places from the top, abnormal/1, /2 and /3 hold 15, 14 and 12.5 with two
+	// methods and one more with the third; abnormal/0 holds 16, 16 and 1, a mean of
+	// 11, still below abnormal/4 with 10.5, 10.5 and 11.5.
+	if diff := cmp.Diff([]string{"abnormal/1", "abnormal/2", "abnormal/3", "abnormal/0"}, paths(sheet.Groups[0])); diff != "" {
+		t.Errorf("misses: %s", diff)
+	}
+	if diff := cmp.Diff([]string{"normal/0", "normal/1", "normal/2", "normal/3"}, paths(sheet.Groups[1])); diff != "" {
+		t.Errorf("false alarms: %s", diff)
+	}
+	random := paths(sheet.Groups[2])
+	if len(random) != casesEach {
+		t.Errorf("random: %v", random)
+	}
+	for _, path := range random {
+		if digit := path[len(path)-1]; digit < '4' {
+			t.Errorf("random: %s is shown already", path)
+		}
+	}
+	cell := sheet.Groups[1].Cases[0].Cells[2]
+	if cell.Rank != 2 || cell.Of != 16 || cell.Score != "10" || cell.Picture != "" {
+		t.Errorf("normal/0 under the third method: %+v, want rank 2 of 16, no map", cell)
+	}
+	if none, err := newSheet(s, nil); err != nil || none.Note == "" {
+		t.Errorf("without images: %+v, %v", none, err)
+	}
+}
+
+// fixedRow is a row of eight abnormal images with scores 0, 1, … and eight normal
+// ones with 10, 9, …, without maps.
+func fixedRow(label string) *row {
+	r := &run{state: record.State(record.Complete)}
+	r.Folder = &record.Folder{Dir: "testdata/nowhere"}
+	for i := range 8 {
+		r.scores = append(r.scores, record.Score{Split: "test", Path: fmt.Sprintf("abnormal/%d", i), Abnormal: true, Score: float64(i)})
+	}
+	for i := range 8 {
+		r.scores = append(r.scores, record.Score{Split: "test", Path: fmt.Sprintf("normal/%d", i), Score: float64(10 - i)})
+	}
+	return &row{label: label, runs: []*run{r}}
+}
+
+func TestSharedRanks(t *testing.T) {
+	c := caseColumn{}
+	for _, s := range []float64{.5, .9, .5, .1} {
+		c.test = append(c.test, record.Score{Score: s})
+	}
+	c.setRanks()
+	if diff := cmp.Diff([]int{2, 1, 2, 4}, c.rank); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]float64{.5, .125, .5, .875}, c.share); diff != "" { // (mid-rank − ½)/4 of 2.5, 1, 2.5, 4
+		t.Error(diff)
+	}
+}
+
+// A map of the picture's size is read as it is, and pixels at or below the low end
+// leave the picture untouched.
+func TestOverlay(t *testing.T) {
+	picture := &image.Gray{Pix: []uint8{10, 20, 30, 40}, Stride: 2, Rect: image.Rect(0, 0, 2, 2)}
+	out := overlay(picture, []float32{-1, 0, 2, 9}, 2, 2, 0, 2)
+	for i, want := range []color.RGBA{{10, 10, 10, 255}, {20, 20, 20, 255}} {
+		if got := out.At(i, 0); got != want {
+			t.Errorf("pixel %d = %v, want %v", i, got, want)
+		}
+	}
+	// A quarter of grey 30 and three quarters of the ramp's end fc fd bf: 196.5, 197.25, 150.75.
+	if got, want := out.At(0, 1), (color.RGBA{197, 197, 151, 255}); got != want {
+		t.Errorf("high end = %v, want %v", got, want)
+	}
+	if got := sample([]float32{0, 4}, 2, 1, 2, .5, image.Pt(4, 1)); got != 2 { // half way
+		t.Errorf("sample = %g, want 2", got)
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	r := fixedRow("a").runs[0]
+	h, ok := newHistogram(r)
+	if !ok || h.low != 0 || h.high != 10 {
+		t.Fatalf("histogram %+v, %v", h, ok)
+	}
+	var normal, abnormal float64
+	for i := range bins {
+		normal, abnormal = normal+h.normal[i], abnormal+h.abnormal[i]
+	}
+	if math.Abs(normal-1) > 1e-12 || math.Abs(abnormal-1) > 1e-12 || h.normal[bins-1] != .125 || h.abnormal[0] != .125 {
+		t.Errorf("shares sum to %g and %g, ends %g and %g", normal, abnormal, h.normal[bins-1], h.abnormal[0])
+	}
+	for i := range r.scores {
+		r.scores[i].Score = 3
+	}
+	if h, ok = newHistogram(r); !ok || !(h.low < 3 && 3 < h.high) || strings.Contains(string(h.svg()), "NaN") {
+		t.Errorf("equal scores: %+v", h)
+	}
+}
+
+// The page needs nothing from elsewhere.
+func TestPageIsSelfContained(t *testing.T) {
+	entries, err := record.Find(makeRuns(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries[0].Run.Label = `<script>alert("x")</script>`
+	out := t.TempDir()
+	if _, err := Write(out, entries, options); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(out, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, foreign := range regexp.MustCompile(`(?i)(src|href)="([^"#d][^"]*|d[^a][^"]*)"|@import|url\(|<script|<link`).FindAll(page, -1) {
+		t.Errorf("the page holds %s", foreign)
+	}
+	for _, want := range []string{"<svg class=\"histogram\"", "Worst misses", "data:image/png;base64,", "AUROC, mean ± sd over seeds", "step 120: loss density is NaN"} {
+		if !bytes.Contains(page, []byte(want)) {
+			t.Errorf("the page lacks %q", want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"image/color"
@@ -176,7 +177,16 @@ func (p *roc) draw(w io.Writer, format string) error {
 	inner := draw.Crop(whole, margin, -margin, margin, -margin)
 	axes.Draw(draw.Crop(inner, 0, -key-margin, height-side, 0))
 	legend.Draw(draw.Crop(inner, width+margin, 0, 0, -vg.Points(26)))
-	_, err = canvas.WriteTo(w)
+	if format != "svg" {
+		_, err = canvas.WriteTo(w)
+		return err
+	}
+	var svg bytes.Buffer
+	if _, err := canvas.WriteTo(&svg); err != nil {
+		return err
+	}
+	// Where the font is missing, take one of the same widths.
+	_, err = w.Write(bytes.ReplaceAll(svg.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")))
 	return err
 }
 

@@ -1,0 +1,205 @@
+package report
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"slices"
+	"strings"
+	"time"
+
+	"thorax/framework/record"
+)
+
+//go:embed page.html
+var pageSource string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageSource))
+
+// A page is what page.html shows.
+type page struct {
+	Title string
+	Ramp  template.CSS
+	Sets  []pageSet
+}
+
+type pageSet struct {
+	Name, Anchor string
+	Head         []pageHead
+	Rows         []pageRow
+	Floor        []string
+	FloorLabel   string
+	Caption      string
+	Notes        []pageNote
+	ROC          template.HTML // "" where no curve could be drawn
+	Histograms   []pageHistogram
+	Sheet        *sheet
+	Runs         []pageRun
+	Data         []string // fingerprints and split rules
+	Definitions  []pageHead
+}
+
+type (
+	pageHead struct {
+		Text, ID string
+		Oracle   bool
+	}
+	pageRow struct {
+		Label, Family, Seeds, Marks string
+		First                       bool // of the trivial rows
+		Cells                       []pageCell
+	}
+	pageCell struct {
+		Text, Marks, Full string
+		Best, Oracle      bool
+	}
+	pageNote      struct{ Mark, Text string }
+	pageHistogram struct {
+		Label, Rule string
+		Seed        int64
+		SVG         template.HTML
+	}
+	pageRun struct {
+		Label, State, Started, Trained, Device, Versions string
+		Run                                              record.Run
+		ShortHash, ShortRevision                         string
+	}
+)
+
+// newPage writes one HTML page that needs nothing else: styles, plots and
+// pictures are inside.
+func newPage(sets []*set, tables []*table, o Options) ([]byte, error) {
+	p := page{Title: o.Title, Ramp: rampCSS()}
+	for i, s := range sets {
+		if p.Title == "" && len(s.rows[0].runs) > 0 {
+			p.Title = s.rows[0].runs[0].Run.Title
+		}
+		ps, err := newPageSet(s, tables[i], o)
+		if err != nil {
+			return nil, err
+		}
+		p.Sets = append(p.Sets, ps)
+	}
+	if p.Title == "" {
+		p.Title = tables[0].experiment
+	}
+	var b bytes.Buffer
+	if err := pageTemplate.Execute(&b, p); err != nil {
+		return nil, fmt.Errorf("report.html: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+func newPageSet(s *set, t *table, o Options) (pageSet, error) {
+	ps := pageSet{Name: s.data, Anchor: record.Slug(s.data), FloorLabel: floorLabel, Caption: strings.Join(t.caption, ". ") + "."}
+	for j, c := range t.columns {
+		head := pageHead{Text: c.head, ID: c.id, Oracle: c.oracle}
+		ps.Head = append(ps.Head, head)
+		if !c.cost {
+			ps.Definitions = append(ps.Definitions, head)
+		}
+		ps.Floor = append(ps.Floor, c.text(t.floor[j]))
+	}
+	for i, r := range t.rows {
+		row := pageRow{Label: r.label, Family: r.family, Seeds: r.seedText(), Marks: r.marks, First: r.trivial && i > 0 && !t.rows[i-1].trivial}
+		for j, c := range t.columns {
+			x := r.cells[j]
+			cell := pageCell{Text: c.text(x), Marks: x.marks, Best: x.best, Oracle: c.oracle}
+			if x.n > 0 {
+				cell.Full = fmt.Sprintf("%.6g, %d seeds", x.mean, x.n)
+			}
+			row.Cells = append(row.Cells, cell)
+		}
+		ps.Rows = append(ps.Rows, row)
+	}
+	if t.oracle {
+		ps.Notes = append(ps.Notes, pageNote{"†", oracleNote})
+	}
+	for i, note := range t.notes {
+		ps.Notes = append(ps.Notes, pageNote{letter(i), note})
+	}
+	var err error
+	if ps.ROC, err = inlineROC(s); err != nil {
+		return ps, err
+	}
+	for _, r := range s.rows {
+		for _, run := range r.runs {
+			ps.Runs = append(ps.Runs, newPageRun(r, run))
+			if run.state == record.State(record.Complete) {
+				ps.addData(run.Run)
+			}
+		}
+		if runs := r.complete(); len(runs) > 0 {
+			if h, ok := newHistogram(runs[0]); ok {
+				ps.Histograms = append(ps.Histograms, pageHistogram{Label: r.label, Rule: h.rule, Seed: runs[0].Run.Seed, SVG: h.svg()})
+			}
+		}
+	}
+	ps.Sheet, err = newSheet(s, o.Images)
+	return ps, err
+}
+
+// inlineROC is the SVG without its XML declaration; "" without curves.
+func inlineROC(s *set) (template.HTML, error) {
+	p, err := newROC(s)
+	if errors.Is(err, errNoCurve) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var b bytes.Buffer
+	if err := p.draw(&b, "svg"); err != nil {
+		return "", fmt.Errorf("roc of %s: %w", s.data, err)
+	}
+	i := bytes.Index(b.Bytes(), []byte("<svg"))
+	return template.HTML(b.Bytes()[max(0, i):]), nil // the plotter escapes labels
+}
+
+func newPageRun(r *row, run *run) pageRun {
+	out := pageRun{Label: r.label, State: string(run.state), Run: run.Run,
+		ShortHash: short(run.Run.Hash), ShortRevision: short(run.Run.Revision)}
+	if !run.Run.Started.IsZero() {
+		out.Started = run.Run.Started.UTC().Format(time.DateTime)
+	}
+	if run.Run.TrainSeconds > 0 {
+		out.Trained = duration(run.Run.TrainSeconds)
+	}
+	out.Device = join(" · ", run.Run.Device, run.Run.CPU, run.Run.Precision)
+	if run.Run.Threads > 0 {
+		out.Device = join(" · ", out.Device, fmt.Sprintf("%d threads", run.Run.Threads))
+	}
+	if run.Run.TensorFlow != "" {
+		out.Versions = "TensorFlow " + run.Run.TensorFlow
+	}
+	out.Versions = join(" · ", out.Versions, run.Run.Go)
+	return out
+}
+
+func (ps *pageSet) addData(r record.Run) {
+	for _, line := range []string{
+		fmt.Sprintf("%d files, SHA-256 %s", r.Fingerprint.Files, r.Fingerprint.SHA256),
+		"split: " + r.SplitRule,
+	} {
+		if line != "split: " && r.Fingerprint.SHA256 != "" && !slices.Contains(ps.Data, line) {
+			ps.Data = append(ps.Data, line)
+		}
+	}
+}
+
+func join(separator string, parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), separator)
+}
+
+func short(hash string) string { return hash[:min(12, len(hash))] }
+
+// rampCSS is the bar of the map's colours.
+func rampCSS() template.CSS {
+	var stops []string
+	for _, c := range rampColors {
+		stops = append(stops, fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B))
+	}
+	return template.CSS("linear-gradient(90deg, " + strings.Join(stops, ", ") + ")")
+}
