@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // A cache file is a header, then the images, then the masks of the images that have one, each size×size
@@ -121,6 +122,7 @@ func (c *cache) open(name string, header []byte, masks int) error {
 
 // fill decodes all items in parallel into a new file.
 func (c *cache) fill(name string, header []byte, o Options, src source, items []Item) error {
+	sweep(filepath.Dir(name))
 	g := o.geometry()
 	area := int64(c.side) * int64(c.side)
 	return writeAtomic(name, func(f *os.File) error {
@@ -170,6 +172,20 @@ func (c *cache) fill(name string, header []byte, o Options, src source, items []
 		_, err = f.WriteAt(header, 0)
 		return err
 	})
+}
+
+// abandoned is the age at which a temporary file is taken for that of a killed process: one that is still
+// written to is younger.
+const abandoned = time.Hour
+
+// sweep removes what killed processes left; what cannot be removed does no harm.
+func sweep(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, ".tmp-*"))
+	for _, name := range left {
+		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > abandoned {
+			os.Remove(name)
+		}
+	}
 }
 
 func bytesOf(bits []bool) []byte {

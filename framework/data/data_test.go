@@ -302,6 +302,15 @@ func TestCache(t *testing.T) {
 		}
 	}
 	look(8)
+
+	// What a killed process left is swept when the next cache is made, but not what another is writing.
+	write(t, filepath.Join(cacheDir, ".tmp-1"), nil, 2*abandoned)
+	write(t, filepath.Join(cacheDir, ".tmp-2"), nil, abandoned/2)
+	o.Size = 17
+	look(8)
+	if left, _ := filepath.Glob(filepath.Join(cacheDir, ".tmp-*")); len(left) != 1 || filepath.Base(left[0]) != ".tmp-2" {
+		t.Errorf("left %v", left)
+	}
 }
 
 // A failed decode leaves no cache behind, and says what to do.
@@ -310,6 +319,9 @@ func TestBadImages(t *testing.T) {
 	huge := slices.Clone(good)
 	copy(huge[16:], []byte{0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff}) // IHDR: 65535×65535
 	huge = append(huge[:29], crc(huge[12:29])...)
+	hollow := slices.Clone(good)
+	copy(hollow[16:], []byte{0, 0, 0x20, 0, 0, 0, 0x20, 0}) // 8192×8192 in less than 300 bytes
+	hollow = append(append(hollow[:29], crc(hollow[12:29])...), good[33:]...)
 	zero := slices.Clone(good)
 	copy(zero[16:], []byte{0, 0, 0, 0, 0, 0, 0, 0})
 	zero = append(zero[:29], crc(zero[12:29])...)
@@ -322,6 +334,7 @@ func TestBadImages(t *testing.T) {
 		{"truncated", good[:len(good)/2], "truncated or damaged"},
 		{"text", []byte("a letter"), "not a PNG, JPEG, BMP or TIFF image"},
 		{"huge", huge, "65535×65535"},
+		{"hollow", hollow, "bytes cannot hold 8192×8192 pixels"},
 		{"no pixels", zero, "non-positive dimension"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -23,6 +23,9 @@ const (
 	maxSide   = 1<<16 - 1
 	maxPixels = 100_000_000
 	maxFile   = 1 << 30 // bytes
+
+	// No PNG, JPEG or BMP has more pixels in a byte: deflate writes at most 1032 bytes for one, of 8 pixels each.
+	densest = 1032 * 8
 )
 
 var extensions = []string{".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -66,6 +69,8 @@ func decode(b []byte) (img image.Image, format string, err error) {
 			text:   fmt.Sprintf("size %d×%d, at most %d a side and %d million pixels", w, h, maxSide, maxPixels/1_000_000),
 			remedy: "shrink it or remove it",
 		}
+	case format != "tiff" && w*h > densest*len(b):
+		return nil, format, damaged(fmt.Errorf("%d bytes cannot hold %d×%d pixels", len(b), w, h))
 	}
 	img, format, err = image.Decode(bytes.NewReader(b))
 	if err != nil {

@@ -1,6 +1,9 @@
 package data
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"maps"
 	"os"
 	"path"
@@ -31,9 +34,10 @@ func TestRealSets(t *testing.T) {
 		train, normal, abnormal int
 		groups                  bool
 		pool                    int
+		drawn                   string // SHA-256 of the validation paths at the default share and seed: a change moves every result
 	}{
-		{"zhanglab", "zhanglab", 1341, 234, 390, true, 3875},
-		{"sarscov2_ct", "folder", 929, 300, 300, false, 0},
+		{"zhanglab", "zhanglab", 1341, 234, 390, true, 3875, "9e77e125d69e4871f4d63fba52e8d4f6b0ae7f72883e504bed41ee048942fcb8"},
+		{"sarscov2_ct", "folder", 929, 300, 300, false, 0, "fbf36dc9e269e104a1926737b9d5cdf908b5ad9f9455a4a123b43c68ffa30b32"},
 	} {
 		t.Run(tt.set, func(t *testing.T) {
 			o := DefaultOptions()
@@ -88,10 +92,15 @@ func TestRealSets(t *testing.T) {
 			if v := again.Len(Validation); v < max(100, tt.train/10) || v > tt.train/10+20 || v+again.Len(Train) != tt.train {
 				t.Errorf("validation %d, train %d", v, again.Len(Train))
 			}
+			list := sha256.New()
 			for _, v := range again.Items(Validation) {
+				fmt.Fprintln(list, v.Path)
 				if v.Group != "" && slices.ContainsFunc(again.Items(Train), func(it Item) bool { return it.Group == v.Group }) {
 					t.Errorf("group %s in training and validation", v.Group)
 				}
+			}
+			if got := hex.EncodeToString(list.Sum(nil)); got != tt.drawn {
+				t.Errorf("validation list %s, want %s", got, tt.drawn)
 			}
 		})
 	}
