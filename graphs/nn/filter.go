@@ -60,10 +60,13 @@ func NewMatrix(rows, cols int) Matrix {
 // [B,h,w,C]. As matrix products it is fast, exact at any border, and can be
 // differentiated any number of times.
 func Filter(s *Scope, x tf.Output, left, right Matrix) tf.Output {
-	if Rank(s, x) == 4 {
-		c := Channels(s, x)
-		return FromPlanes(s, Filter(s, Planes(s, x), left, right), c)
+	if Rank(s, x) == 3 {
+		return filter(s, x, left, right)
 	}
+	return FromPlanes(s, filter(s, Planes(s, x), left, right), Channels(s, x))
+}
+
+func filter(s *Scope, x tf.Output, left, right Matrix) tf.Output {
 	h, w := Height(s, x), Width(s, x)
 	if s.Err() == nil && (left.Cols != h || right.Cols != w) {
 		s.Fail("filter for %d×%d on %d×%d", left.Cols, right.Cols, h, w)

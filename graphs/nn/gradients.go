@@ -2,6 +2,7 @@ package nn
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -36,8 +37,18 @@ func Gradients(s *Scope, y tf.Output, x []tf.Output) []tf.Output {
 		s.Fail("gradients: %v", err)
 		return make([]tf.Output, len(x))
 	}
+	for i, g := range g {
+		if absent(g) {
+			s.Fail("no gradient of the loss arrives at %s", s.name(x[i]))
+			return make([]tf.Output, len(x))
+		}
+	}
 	return g
 }
+
+// absent reports whether TensorFlow returned no operation, which any use of g
+// would crash on; graft does not say so.
+func absent(g tf.Output) bool { return reflect.ValueOf(g.Op).Elem().FieldByName("c").IsNil() }
 
 // VariableGradients returns the gradient of the scalar loss with respect to
 // each variable, summed over all its reads that the loss depends on.
@@ -46,13 +57,13 @@ func VariableGradients(s *Scope, loss tf.Output, vars []*Variable) []tf.Output {
 	if s.Err() != nil {
 		return out
 	}
-	above := Ancestors(loss)
+	reached := walk(loss, sources)
 	var flat []tf.Output
 	counts := make([]int, len(vars))
 	var missing []string
 	for i, v := range vars {
 		for _, r := range v.reads {
-			if above.Has(r) {
+			if reached.Has(r) {
 				flat = append(flat, r)
 				counts[i]++
 			}
@@ -96,40 +107,62 @@ func (s Set) Has(x tf.Output) bool { return x.Op != nil && s[x.Op.Name()] }
 
 // Ancestors returns the operations that y depends on through data, its own
 // included.
-func Ancestors(y tf.Output) Set {
+func Ancestors(y tf.Output) Set { return walk(y, inputs) }
+
+// walk returns the operation of y and all that next leads to from it.
+func walk(y tf.Output, next func(*tf.Operation) []tf.Output) Set {
 	seen := Set{}
-	stack := []*tf.Operation{y.Op}
+	stack := []tf.Output{y}
 	for len(stack) > 0 {
-		o := stack[len(stack)-1]
+		o := stack[len(stack)-1].Op
 		stack = stack[:len(stack)-1]
 		if o == nil || seen[o.Name()] {
 			continue
 		}
 		seen[o.Name()] = true
-		for i := range o.NumInputs() {
-			stack = append(stack, tf.Consumer{Op: o, Index: i}.Producer().Op)
-		}
+		stack = append(stack, next(o)...)
 	}
 	return seen
 }
 
+func inputs(o *tf.Operation) []tf.Output {
+	in := make([]tf.Output, o.NumInputs())
+	for i := range in {
+		in[i] = tf.Consumer{Op: o, Index: i}.Producer()
+	}
+	return in
+}
+
+// sources returns the inputs that a gradient at o flows on to.
+func sources(o *tf.Operation) []tf.Output {
+	switch o.Type() {
+	case "StopGradient", "ReadVariableOp":
+		return nil
+	}
+	return slices.DeleteFunc(inputs(o), func(x tf.Output) bool { return !differentiable(x.DataType()) })
+}
+
 // unreached names those x that no gradient of y can reach.
 func (s *Scope) unreached(y tf.Output, x []tf.Output) []string {
-	above := Ancestors(y)
+	reached := walk(y, sources)
 	var names []string
 	for _, x := range x {
-		if above.Has(x) {
-			continue
+		if !reached.Has(x) {
+			names = append(names, s.name(x))
 		}
-		name := x.Op.Name()
-		for _, v := range s.graph.variables {
-			if slices.Contains(v.reads, x) {
-				name = v.Path
-			}
-		}
-		names = append(names, name)
 	}
 	return names
+}
+
+// name returns the path of the variable that x is a read of, or the name of
+// its operation.
+func (s *Scope) name(x tf.Output) string {
+	for _, v := range s.graph.variables {
+		if slices.Contains(v.reads, x) {
+			return v.Path
+		}
+	}
+	return x.Op.Name()
 }
 
 // forbidden walks from y to the xs along the edges that a gradient flows
@@ -149,12 +182,9 @@ func forbidden(y tf.Output, x []tf.Output) string {
 		}
 		onPath[o.Name()] = false // graphs have no cycles; this only marks the visit
 		on := targets[o.Name()]
-		if t := o.Type(); t != "StopGradient" && t != "ReadVariableOp" {
-			for i := range o.NumInputs() {
-				in := tf.Consumer{Op: o, Index: i}.Producer()
-				if differentiable(in.DataType()) && visit(in.Op) {
-					on = true
-				}
+		for _, in := range sources(o) {
+			if visit(in.Op) {
+				on = true
 			}
 		}
 		onPath[o.Name()] = on
@@ -180,7 +210,7 @@ func refuse(o *tf.Operation) string {
 	case "Conv2D", "Conv2DBackpropInput", "DepthwiseConv2dNative":
 		if d, err := o.Attr("dilations"); err == nil {
 			if d, ok := d.([]int64); ok && slices.ContainsFunc(d, func(d int64) bool { return d > 1 }) {
-				return say("its gradient is wrong with dilations: use nn.DilatedConv2D")
+				return say("its gradient is wrong with dilations: use nn.Conv2D, whose Dilation is right")
 			}
 		}
 		if p, err := o.Attr("padding"); err == nil && p == "EXPLICIT" {

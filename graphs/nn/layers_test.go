@@ -120,7 +120,7 @@ var layers = []layer{
 		return nn.Add(s, nn.AddN(s, means, sums, most, least), nn.ExpandDims(s, image, 1))
 	}},
 	{name: "shapes", shape: []int{2, 4, 4, 2}, apply: func(s *nn.Scope, x tf.Output) tf.Output {
-		y := nn.DepthToSpace(s, nn.SpaceToDepth(s, nn.MirrorPad(s, x, nn.HalfSample, 2), 4), 2)       // [2,4,4,8]
+		y := nn.DepthToSpace(s, nn.SpaceToDepth(s, nn.MirrorPad(s, x, nn.HalfSample, 2), 4), 2)        // [2,4,4,8]
 		y = nn.Concat(s, 3, nn.Split(s, y, 3, 4)[1], nn.Pad(s, nn.Crop(s, x, 1, 0, 3, 2), 0, 1, 2, 0)) // [2,4,4,4]
 		y = nn.Gather(s, nn.Transpose(s, y, 0, 3, 1, 2), nn.Cast(s, nn.Consts(s, []float32{2, 0, 2}, 3), tf.Int64), 1)
 		y = nn.Stack(s, 1, nn.Unstack(s, nn.Reverse(s, y, 2), 2)...)
