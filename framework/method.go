@@ -102,9 +102,9 @@ type Scores struct {
 
 // A Corrupter makes the training samples of a method from normal images:
 // synthetic anomalies, augmentation. Corrupt is a pure function of its
-// arguments; i is the training image, image returns any of the training
-// images, and seed differs by run and epoch. Every call returns as many
-// samples. It is called by several goroutines at once.
+// arguments; i is the training image, image returns training image i modulo
+// their number, so that any random number draws one, and seed differs by run
+// and epoch. Every call returns as many samples. It is called by several goroutines at once.
 type Corrupter interface {
 	Corrupt(seed uint64, i int, image func(i int) data.Pixels) []Sample
 }

@@ -133,12 +133,12 @@ func (f *feeder) put(out map[tf.Output]*tf.Tensor, x tf.Output, t *tf.Tensor) {
 	}
 }
 
-// pixels returns training image i.
+// pixels returns training image i modulo their number.
 func (f *feeder) pixels(i int) data.Pixels { return pixels(f.data, data.Train, i) }
 
 func pixels(d *data.Dataset, split data.Split, i int) data.Pixels {
 	p := data.Pixels{W: d.Size(), H: d.Size(), V: make([]float32, d.Size()*d.Size())}
-	d.Pixels(split, i, p.V)
+	d.Pixels(split, i%d.Len(split), p.V)
 	return p
 }
 
