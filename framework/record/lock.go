@@ -67,7 +67,7 @@ func (f *Folder) Lock() error {
 // acquire opens the lock file and locks it.
 func (f *Folder) acquire(host string) (*os.File, error) {
 	path := f.Path(lockName)
-	for {
+	for attempt := 1; ; attempt++ {
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 		if err != nil {
 			return nil, fmt.Errorf("lock %s: %w", f.Dir, err)
@@ -75,6 +75,10 @@ func (f *Folder) acquire(host string) (*os.File, error) {
 		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		owner, known := readOwner(file)
 		switch {
+		case errors.Is(err, unix.EWOULDBLOCK) && attempt < 5:
+			file.Close() // it may be [Folder.Locked] of a reader, which takes microseconds
+			time.Sleep(10 * time.Millisecond)
+			continue
 		case errors.Is(err, unix.EWOULDBLOCK):
 			file.Close()
 			if !known {
@@ -119,8 +123,8 @@ func (f *Folder) Unlock() error {
 	return errors.Join(os.Remove(file.Name()), file.Close())
 }
 
-// Locked returns the owner of the run while a process works on it. It takes no
-// lock. A lock file of another host counts as held.
+// Locked returns the owner of the run while a process works on it. A lock file of
+// another host counts as held.
 func (f *Folder) Locked() (Owner, bool) {
 	file, err := os.Open(f.Path(lockName))
 	if err != nil {

@@ -231,6 +231,34 @@ func TestLock(t *testing.T) {
 	other.Unlock()
 }
 
+// Readers that look whether a run is at work must not keep a process from it.
+func TestReadersDoNotLock(t *testing.T) {
+	f := create(t)
+	stop, done := make(chan bool), make(chan bool)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				f.Locked()
+			}
+		}
+	}()
+	for range 50 {
+		writer, _ := Open(f.Dir)
+		if err := writer.Lock(); err != nil {
+			t.Fatal(err)
+		}
+		if err := writer.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	<-done
+}
+
 func TestLockOfAnotherHost(t *testing.T) {
 	f := create(t)
 	os.WriteFile(f.Path("lock"), []byte(`{"pid":1,"host":"no-such-host.invalid","started":"2026-01-02T03:04:05Z"}`), 0o644)

@@ -150,7 +150,7 @@ func (s *set) add(r *run) error {
 // arrange sorts the rows and compares their test images with those of the first.
 func (s *set) arrange() {
 	slices.SortStableFunc(s.rows, func(a, b *row) int {
-		return cmp.Or(rank(a.trivial())-rank(b.trivial()), cmp.Compare(a.order, b.order),
+		return cmp.Or(ordinal(a.trivial())-ordinal(b.trivial()), cmp.Compare(a.order, b.order),
 			cmp.Compare(a.experiment, b.experiment), cmp.Compare(a.label, b.label))
 	})
 	if slices.ContainsFunc(s.rows, func(r *row) bool { return r.experiment != s.rows[0].experiment }) {
@@ -174,8 +174,9 @@ func (s *set) arrange() {
 	}
 }
 
-func rank(later bool) int {
-	if later {
+// ordinal orders false before true.
+func ordinal(b bool) int {
+	if b {
 		return 1
 	}
 	return 0

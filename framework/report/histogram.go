@@ -40,7 +40,7 @@ func newHistogram(r *run) (*histogram, bool) {
 		} else {
 			h.normal[bin]++
 		}
-		n[rank(abnormal[i])]++
+		n[ordinal(abnormal[i])]++
 	}
 	for i := range bins {
 		h.normal[i] /= math.Max(1, float64(n[0]))

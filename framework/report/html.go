@@ -137,7 +137,7 @@ func newPageSet(s *set, t *table, o Options) (pageSet, error) {
 			}
 		}
 	}
-	ps.Sheet, err = newSheet(s, o.Images)
+	ps.Sheet, err = newSheet(s, o.Images[s.data])
 	return ps, err
 }
 

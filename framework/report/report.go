@@ -25,13 +25,16 @@ type Options struct {
 	Costs   bool     // adds parameters, time and memory
 	Bold    bool     // Terminal: the best in bold as well as starred
 	Plots   []string // "png", "svg", "pdf"; nil: png and svg
-	Images  Images   // for the case sheet; nil: the page says that it is left out
+
+	// Images are for the case sheets, by name of the data set; where there are
+	// none, the page says that the sheet is left out.
+	Images map[string]Images
 }
 
 // Images gives the pictures of a case sheet.
 type Images interface {
-	// Pixels returns the grey image at a path of scores.csv, row-major, w·h long;
-	// false where there is none.
+	// Pixels returns the grey image at a path of scores.csv, row-major, w·h long,
+	// in the frame that the anomaly maps cover; false where there is none.
 	Pixels(path string) (w, h int, v []uint8, ok bool)
 }
 

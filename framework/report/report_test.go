@@ -131,7 +131,7 @@ func makeRun(t *testing.T, root string, d int, data string, row, seed int, m mad
 var options = Options{
 	Metrics: []string{"auroc", "ap", "sens@q-val.05", "f1@q-val.05", "f1@f1-test", "pixel-ap"},
 	Costs:   true,
-	Images:  squares{},
+	Images:  map[string]Images{"ct-32": squares{}}, // none for phantom-32
 }
 
 // squares is a grey picture with a bright square for every path.
