@@ -556,7 +556,11 @@ func FuzzLoad(f *testing.F) {
 				known[withoutIndices(path)] = true
 			}
 			for _, key := range meta.Keys() {
-				if path := withoutIndices(strings.Join(key, ".")); !known[path] {
+				path := ""
+				for _, k := range key {
+					path = join(path, k)
+				}
+				if path = withoutIndices(path); !known[path] {
 					t.Errorf("key %q has no line", path)
 				}
 			}
