@@ -92,7 +92,11 @@ func Check(o Options) ([]Finding, error) {
 	})
 	var found []Finding
 	if err := (&Dataset{opts: o}).split(list); err != nil {
-		found = append(found, Finding{CodeSplit, Error, "", err.Error(), "see the text"})
+		text, remedy := err.Error(), ""
+		if at := strings.LastIndex(text, "; "); at >= 0 {
+			text, remedy = text[:at], text[at+2:]
+		}
+		found = append(found, Finding{CodeSplit, Error, "", text, remedy})
 	}
 	found = append(found, files(list, seen)...)
 	found = append(found, duplicates(list, seen)...)

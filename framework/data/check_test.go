@@ -90,6 +90,19 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A set that cannot be split is a finding beside the others.
+func TestCheckSplit(t *testing.T) {
+	o := options(tree(t, small(t)))
+	o.Validation = 0.1
+	found, err := Check(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) == 0 || found[0].Code != CodeSplit || found[0].Remedy != "add images or set validation = 0" {
+		t.Errorf("found %+v", found)
+	}
+}
+
 func TestCheckGroups(t *testing.T) {
 	item := func(path, group string, s Split) listed { return listed{Item{Path: path, Group: group}, s} }
 	found := groups([]listed{

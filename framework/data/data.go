@@ -1,5 +1,17 @@
 // Package data opens image sets: it lists their files, splits them, decodes and
 // resizes every image once into a packed cache, and hands out grey images in [0,1].
+//
+// A set is one of
+//
+//   - folder: ROOT/{train,test}/{normal,CLASS…}; every class but normal is abnormal and names the
+//     subtype. Masks of ROOT/test/CLASS/NAME.EXT lie in ROOT/test/masks/CLASS/NAME.png (or
+//     ROOT/masks/test/CLASS/NAME.png, NAME with or without "_mask"); what is not black is lesion.
+//   - zhanglab: the same with {NORMAL,PNEUMONIA}, and patients and germs from the file names.
+//   - manifest: a CSV file with the columns path, split, label and, if known, subtype, group, mask.
+//   - phantom: generated images.
+//
+// Images are PNG, JPEG, BMP or TIFF. Colour becomes luma and 16 bits become 8; resizing is antialiased
+// and agrees with Pillow's to the last bit.
 package data
 
 import (

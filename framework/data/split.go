@@ -20,7 +20,7 @@ func (d *Dataset) split(list []listed) error {
 			d.pool = append(d.pool, it.Item)
 			continue
 		case it.split == Validation && it.Abnormal:
-			return fmt.Errorf("data %s: %s: an abnormal validation image; validation holds normal images only, move it to test", o.Name, it.Path)
+			return fmt.Errorf("data %s: %s: an abnormal validation image; move it to test", o.Name, it.Path)
 		case it.split == Validation:
 			given = true
 		}
@@ -42,7 +42,7 @@ func (d *Dataset) split(list []listed) error {
 	default:
 		n := max(minValidation, int(math.Round(o.Validation*float64(normals))))
 		if 2*n > normals {
-			return fmt.Errorf("data %s: %d normal training images; validation takes at least %d and must leave as many: add images or set validation = 0",
+			return fmt.Errorf("data %s: %d normal training images; validation takes at least %d and must leave as many; add images or set validation = 0",
 				o.Name, normals, n)
 		}
 		unit := "images"

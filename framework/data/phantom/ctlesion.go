@@ -184,6 +184,9 @@ func (d *ctDrawing) consolidation(area float64) {
 			ranked = append(ranked, near(i, x, y))
 		}
 	}
+	if len(ranked) == 0 {
+		return // drawn again
+	}
 	slices.Sort(ranked)
 	wanted := min(int(area/(d.px*d.px)), len(ranked)*19/20)
 	limit := ranked[max(len(ranked)-1-wanted, 0)]

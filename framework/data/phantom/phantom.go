@@ -166,14 +166,13 @@ func (o Options) Plan() []Case {
 	r.Shuffle(len(test), func(i, j int) { test[i], test[j] = test[j], test[i] })
 
 	var cases []Case
-	patient := 0
-	add := func(split string, plans []patientPlan) {
+	add := func(split string, patient int, plans []patientPlan) {
 		n := 0
 		for _, p := range plans {
 			for k, level := range p.levels {
 				c := Case{
 					Split: split, Path: fmt.Sprintf("%s/%06d.png", split, n),
-					Group: fmt.Sprintf("patient-%06d", patient), patient: patient, image: k,
+					Group: fmt.Sprintf("patient-%07d", patient), patient: patient, image: k,
 				}
 				if p.abnormal {
 					c.Abnormal, c.Subtype, c.Level = true, o.Types[p.kind], level
@@ -184,8 +183,8 @@ func (o Options) Plan() []Case {
 			patient++
 		}
 	}
-	add("train", train)
-	add("test", test)
+	add("train", 0, train)
+	add("test", maxImages, test) // so that the test images do not depend on Train
 	return cases
 }
 
