@@ -34,7 +34,11 @@ func Gradients(s *Scope, y tf.Output, x []tf.Output) []tf.Output {
 	prefix, _, _ := strings.Cut(marker.Name(), "/NoOp")
 	g, err := s.Graph().AddGradients(prefix+"/of", []tf.Output{y}, x, []tf.Output{seed})
 	if err != nil {
-		s.Fail("gradients: %v", err)
+		text, _, more := strings.Cut(err.Error(), ". Please see")
+		if more {
+			text += ": put StopGradient after it, or use another operation"
+		}
+		s.Fail("gradients: %s", text)
 		return make([]tf.Output, len(x))
 	}
 	for i, g := range g {
@@ -228,7 +232,7 @@ func refuse(o *tf.Operation) string {
 	case "SparseSoftmaxCrossEntropyWithLogits":
 		return say("it has no gradient: use one-hot labels (loss.CrossEntropy)")
 	case "Cholesky", "ExtractImagePatches", "SelfAdjointEigV2":
-		return say("it has no gradient: put StopGradient before it")
+		return say("it has no gradient: put StopGradient after it")
 	}
 	return ""
 }

@@ -17,9 +17,9 @@ import (
 
 // Options say how to check gradients; the zero value suits layers.
 type Options struct {
-	Samples   int     // elements checked per variable; 0 is 10
-	Step      float64 // half the distance of the two points; 0 is 1e-2
-	Tolerance float64 // relative to the largest gradient of the variable; 0 is 1e-2
+	Samples   int      // elements checked per variable; 0 is 10
+	Step      float64  // half the distance of the two points; 0 is 1e-2
+	Tolerance float64  // relative to the largest gradient of the variable; 0 is 1e-2
 	Except    []string // paths of variables that are left out
 }
 
