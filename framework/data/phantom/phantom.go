@@ -4,7 +4,8 @@
 // and on which simple intensity rules fail; a score on them ranks methods on
 // this generator only.
 //
-// An image is a pure function of the options and its Case. Anatomy, noise and
+// An image is a pure function of the options and its Case, to the byte on one
+// processor architecture. Anatomy, noise and
 // display are drawn from streams of their own, before and independently of
 // the lesion, so that a normal image and an abnormal one differ by nothing
 // but the lesion.
@@ -21,6 +22,10 @@ import (
 	"strconv"
 	"strings"
 )
+
+// Version is that of the generator: it grows when the same options give other
+// images, so that files made from them can be told apart.
+const Version = 1
 
 // The modalities.
 const (
@@ -267,7 +272,19 @@ const (
 	streamLesion
 )
 
-// stream returns the random numbers of one use, patient and image.
+// stream returns the random numbers of one use, patient and image. They are
+// unrelated to those of any other.
 func stream(seed uint64, use, patient, image int) *rand.Rand {
-	return rand.New(rand.NewPCG(seed, uint64(use)<<56^uint64(patient)<<16^uint64(image)))
+	key := uint64(use)<<56 ^ uint64(patient)<<16 ^ uint64(image)
+	return rand.New(rand.NewPCG(mix(seed), mix(seed^mix(key))))
+}
+
+// mix is the finaliser of SplitMix64 (Steele, Lea & Flood, "Fast splittable
+// pseudorandom number generators", OOPSLA 2014): a bijection in which each
+// bit of z moves about half of the bits of the result.
+func mix(z uint64) uint64 {
+	z += 0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
 }

@@ -2,7 +2,10 @@ package phantom
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -158,6 +161,25 @@ func TestLevelInTOML(t *testing.T) {
 		var again Options
 		if _, err := toml.Decode(text.String(), &again); err != nil || again.Level != tt.want {
 			t.Errorf("%s: written and read again as %q, %v", tt.text, again.Level, err)
+		}
+	}
+}
+
+// TestVersion pins images of this version. When a change of the generator is
+// meant, raise Version and take the new sums.
+func TestVersion(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("other processors round differently")
+	}
+	want := map[string]string{Radiograph: "68fd7769e3ae4b59", CT: "2314de8f9c0bdf35"}
+	for modality, sum := range want {
+		o := small(modality, 0, 0)
+		image, mask, err := o.Render(Case{Abnormal: true, Subtype: "mass", Level: 1, patient: 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%x", sha256.Sum256(append(image, mask...)))[:16]; Version != 1 || got != sum {
+			t.Errorf("%s: version %d has %s, pinned is version 1 with %s", modality, Version, got, sum)
 		}
 	}
 }
