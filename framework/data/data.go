@@ -271,9 +271,9 @@ func ReadImage(path string, o Options) (Pixels, error) {
 	if err := o.checkGeometry(); err != nil {
 		return Pixels{}, err
 	}
-	n, _, err := readImage(path)
+	n, err := ReadNative(path)
 	if err != nil {
-		return Pixels{}, fmt.Errorf("image %s: %w", path, err)
+		return Pixels{}, err
 	}
 	p := Pixels{W: o.Size, H: o.Size, V: make([]float32, o.Size*o.Size)}
 	for k, v := range o.geometry().image(n.W, n.H, n.V) {

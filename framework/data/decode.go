@@ -97,8 +97,11 @@ func grey(img image.Image) []uint8 {
 	case *image.YCbCr:
 		for y := r.Min.Y; y < r.Max.Y; y++ {
 			for x := r.Min.X; x < r.Max.X; x++ {
-				c := p.COffset(x, y)
-				v = append(v, luma(color.YCbCrToRGB(p.Y[p.YOffset(x, y)], p.Cb[c], p.Cr[c])))
+				y, c := p.Y[p.YOffset(x, y)], p.COffset(x, y)
+				if p.Cb[c] != 128 || p.Cr[c] != 128 { // else grey already
+					y = luma(color.YCbCrToRGB(y, p.Cb[c], p.Cr[c]))
+				}
+				v = append(v, y)
 			}
 		}
 	case *image.RGBA:
@@ -208,6 +211,15 @@ func unreadable(err error) error {
 		err = p.Err
 	}
 	return &fault{text: fmt.Sprintf("cannot be read (%v)", err), remedy: "make it readable or remove it"}
+}
+
+// ReadNative decodes one file at its stored size.
+func ReadNative(name string) (Native, error) {
+	n, _, err := readImage(name)
+	if err != nil {
+		return Native{}, fmt.Errorf("image %s: %w", name, err)
+	}
+	return n, nil
 }
 
 // readImage reads one file as grey, and tells whether the stored samples have more than 8 bits.
