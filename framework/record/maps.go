@@ -136,19 +136,12 @@ func toHalf(x float32) uint16 {
 }
 
 func fromHalf(h uint16) float32 {
-	sign := float32(1)
-	if h&0x8000 != 0 {
-		sign = -1
-	}
-	exponent, fraction := h>>10&31, float32(h&0x3ff)
+	sign, exponent, fraction := uint32(h&0x8000)<<16, uint32(h>>10&31), uint32(h&0x3ff)
 	switch exponent {
-	case 0:
-		return sign * fraction * 0x1p-24
-	case 31:
-		if fraction != 0 {
-			return float32(math.NaN())
-		}
-		return float32(math.Inf(int(sign)))
+	case 0: // subnormal: a multiple of 2^-24
+		return math.Float32frombits(sign | math.Float32bits(float32(fraction)*0x1p-24))
+	case 31: // infinite or not a number
+		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
 	}
-	return sign * float32(math.Ldexp(float64(1024+fraction), int(exponent)-25))
+	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
 }

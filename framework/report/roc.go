@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"image/color"
 	"io"
-	"math"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -291,5 +290,5 @@ func legendWidth(l *plot.Legend, curves []curve) vg.Length {
 
 func legendHeight(l *plot.Legend, entries int) vg.Length {
 	line := l.TextStyle.Height("0Ag±") + l.Padding
-	return vg.Length(math.Ceil(float64(entries)))*line + vg.Points(40)
+	return vg.Length(entries)*line + vg.Points(40)
 }
