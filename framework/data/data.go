@@ -241,7 +241,7 @@ func (d *Dataset) HasGroups() bool {
 }
 
 // Fingerprint is the number of files behind the three splits (images and masks) and the SHA-256 of
-// their paths and contents.
+// their paths and contents; for generated images, their number and the SHA-256 of what they are made from.
 func (d *Dataset) Fingerprint() (files int, sha256 string) { return d.files, d.sum }
 
 // SplitRule says in words how the splits were made.
