@@ -15,8 +15,7 @@ type Gaussian struct {
 	Mean      []float64     // [d]
 	Cov       *mat.SymDense // [d,d], shrunk
 	Shrinkage float64       // ρ in [0,1]: Cov = (1-ρ)S + ρ·(tr S/d)·I
-	chol      mat.Cholesky  // of Cov
-	whiten    *mat.TriDense // L⁻¹, Cov = L·Lᵀ
+	whiten    *mat.TriDense // W of Cov
 }
 
 // FitGaussian fits rows x [n,d], n ≥ 2, with the shrinkage of Ledoit & Wolf,
@@ -79,33 +78,48 @@ func FitGaussian(x []float32, d int) (*Gaussian, error) {
 			s.SetSym(i, j, v)
 		}
 	}
-	g := &Gaussian{Mean: mean, Cov: s, Shrinkage: rho}
-	if !g.chol.Factorize(s) {
-		return nil, fmt.Errorf("density: the covariance of %d features over %d images is singular", d, n)
+	w, err := Whiten(s)
+	if err != nil {
+		return nil, fmt.Errorf("density: covariance of %d features over %d images: %w", d, n, err)
 	}
-	var lower mat.TriDense
-	g.chol.LTo(&lower)
-	g.whiten = mat.NewTriDense(d, mat.Lower, nil)
-	if err := g.whiten.InverseTri(&lower); err != nil {
-		var condition mat.Condition
-		if !errors.As(err, &condition) || math.IsInf(float64(condition), 1) {
-			return nil, fmt.Errorf("density: the covariance of %d features over %d images is singular", d, n)
-		}
-	}
-	return g, nil
+	return &Gaussian{Mean: mean, Cov: s, Shrinkage: rho, whiten: w}, nil
 }
 
-// Whiten returns W [d,d], row-major, with which the Mahalanobis distance of x
-// is ‖(x-Mean)·W‖.
-func (g *Gaussian) Whiten() []float32 {
-	d := len(g.Mean)
-	w := make([]float32, d*d)
-	for i := range d {
-		for j := 0; j <= i; j++ {
-			w[j*d+i] = float32(g.whiten.At(i, j))
+// ErrSingular is the error of a covariance that is not positive definite.
+var ErrSingular = errors.New("not positive definite")
+
+// Whiten returns the upper triangular W of a covariance, with Σ⁻¹ = W·Wᵀ: the
+// Mahalanobis distance of x is ‖(x-μ)·W‖. It is L⁻ᵀ, Σ = L·Lᵀ (Cholesky).
+func Whiten(cov *mat.SymDense) (*mat.TriDense, error) {
+	var chol mat.Cholesky
+	if !chol.Factorize(cov) {
+		return nil, ErrSingular
+	}
+	var upper mat.TriDense
+	chol.UTo(&upper)
+	w := mat.NewTriDense(cov.SymmetricDim(), mat.Upper, nil)
+	if err := w.InverseTri(&upper); err != nil {
+		var condition mat.Condition
+		if !errors.As(err, &condition) || math.IsInf(float64(condition), 1) {
+			return nil, ErrSingular
 		}
 	}
-	return w
+	return w, nil
+}
+
+// Whitening returns Whiten(Cov) [d,d], row-major.
+func (g *Gaussian) Whitening() []float32 { return Rows(g.whiten) }
+
+// Rows returns the elements of a matrix, row-major.
+func Rows(m mat.Matrix) []float32 {
+	r, c := m.Dims()
+	v := make([]float32, 0, r*c)
+	for i := range r {
+		for j := range c {
+			v = append(v, float32(m.At(i, j)))
+		}
+	}
+	return v
 }
 
 // Distance returns the Mahalanobis distance √((x-μ)ᵀΣ⁻¹(x-μ)).
@@ -115,11 +129,11 @@ func (g *Gaussian) Distance(x []float32) float64 {
 		centred.SetVec(i, float64(v)-g.Mean[i])
 	}
 	var y mat.VecDense
-	y.MulVec(g.whiten, centred)
+	y.MulVec(g.whiten.T(), centred)
 	return mat.Norm(&y, 2)
 }
 
-// KDE scores by the logarithm of a mean-free kernel density:
+// KDE scores by the logarithm of a kernel density, without its constant:
 // -(1/Scale)·log Σᵢ exp(-Gamma·‖f-fᵢ‖²).
 type KDE struct {
 	Train []float32 // [n,D]
