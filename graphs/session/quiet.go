@@ -5,7 +5,7 @@ package session
 // function in .preinit_array runs earlier still, but the C library has not
 // taken over the environment then, so that nothing can be added to it: the
 // entry of a variable that only shells use is replaced. What the user set is
-// left alone. The messages of Abseil's log have a level of their own.
+// left alone.
 
 /*
 #include <string.h>
@@ -23,19 +23,68 @@ static void thorax_quiet(int argc, char **argv, char **env) {
 }
 __attribute__((section(".preinit_array"), used)) static void (*thorax_preinit)(int, char **, char **) = thorax_quiet;
 #endif
-
-extern void _ZN4absl12lts_2023080214SetMinLogLevelENS0_18LogSeverityAtLeastE(int) __attribute__((weak));
-static void thorax_abseil(int level) {
-	if (_ZN4absl12lts_2023080214SetMinLogLevelENS0_18LogSeverityAtLeastE)
-		_ZN4absl12lts_2023080214SetMinLogLevelENS0_18LogSeverityAtLeastE(level);
-}
 */
 import "C"
 
-import "os"
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
 
-func init() {
-	if os.Getenv("TF_CPP_MIN_LOG_LEVEL") == "2" {
-		C.thorax_abseil(2)
+	"golang.org/x/sys/unix"
+)
+
+var first sync.Once
+
+// quietly calls run. The first call of TensorFlow prints two lines that no
+// setting silences; they are taken out of what it writes to standard error.
+func quietly(run func() error) (err error) {
+	done := false
+	first.Do(func() {
+		if os.Getenv("TF_CPP_MIN_LOG_LEVEL") == "2" {
+			done = true
+			err = filtered(run)
+		}
+	})
+	if !done {
+		err = run()
 	}
+	return err
+}
+
+func filtered(run func() error) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return run()
+	}
+	defer r.Close()
+	saved, err := unix.Dup(2)
+	if err != nil {
+		w.Close()
+		return run()
+	}
+	out := os.NewFile(uintptr(saved), "stderr")
+	defer out.Close()
+	if err := unix.Dup2(int(w.Fd()), 2); err != nil {
+		w.Close()
+		return run()
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			if l := lines.Text(); !strings.Contains(l, "absl::InitializeLog()") && !strings.Contains(l, "MLIR V1 optimization pass") {
+				fmt.Fprintln(out, l)
+			}
+		}
+	}()
+	err = run()
+	restore := unix.Dup2(saved, 2)
+	w.Close()
+	if restore == nil {
+		<-drained
+	}
+	return err
 }

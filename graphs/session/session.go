@@ -98,7 +98,11 @@ func (x *Session) Devices() ([]string, error) {
 // its list of graph nodes.
 func (x *Session) Run(feeds map[tf.Output]*tf.Tensor, fetches []tf.Output, targets ...*tf.Operation) ([]*tf.Tensor, error) {
 	x.Runs++
-	out, err := x.session.Run(feeds, fetches, targets)
+	var out []*tf.Tensor
+	err := quietly(func() (err error) {
+		out, err = x.session.Run(feeds, fetches, targets)
+		return err
+	})
 	if err != nil {
 		text, _, _ := strings.Cut(err.Error(), "\n")
 		text, _, _ = strings.Cut(text, "\t [[")
