@@ -52,6 +52,14 @@ func (c *Conv) check(s *Scope, x tf.Output) {
 	}
 }
 
+// positive returns the number of outputs of a layer, or fails.
+func positive(s *Scope, out int) int {
+	if out < 1 {
+		s.Fail("layer with %d outputs, need 1 or more", out)
+	}
+	return out
+}
+
 // finish adds the bias, unless there is none.
 func (c Conv) finish(s *Scope, y tf.Output, fanIn int) tf.Output {
 	if c.NoBias {
@@ -77,9 +85,9 @@ func or(init, otherwise Initializer) Initializer {
 // "kernel" [k,k,C,out] and "bias" [out].
 func Conv2D(s *Scope, x tf.Output, c Conv) tf.Output {
 	c.check(s, x)
-	in := Channels(s, x)
+	in, out := Channels(s, x), positive(s, c.Out)
 	fanIn := c.Kernel * c.Kernel * in
-	kernel := s.Variable("kernel", or(c.Init, PyTorch(fanIn)), c.Kernel, c.Kernel, in, c.Out)
+	kernel := s.Variable("kernel", or(c.Init, PyTorch(fanIn)), c.Kernel, c.Kernel, in, out)
 	if c.Dilation > 1 {
 		return c.finish(s, dilated(s, x, kernel, c), fanIn)
 	}
@@ -177,8 +185,9 @@ func ConvTranspose2D(s *Scope, x tf.Output, c Conv) tf.Output {
 	case c.OutputPad < 0 || c.OutputPad > 0 && (c.OutputPad >= c.Stride || c.Pad == Same):
 		s.Fail("transposed convolution with output padding %d, need less than the stride %d, and other than Same padding", c.OutputPad, c.Stride)
 	}
-	fanIn := c.Kernel * c.Kernel * c.Out // PyTorch's, of the kernel as stored
-	kernel := s.Variable("kernel", or(c.Init, PyTorch(fanIn)), c.Kernel, c.Kernel, c.Out, Channels(s, x))
+	out := positive(s, c.Out)
+	fanIn := c.Kernel * c.Kernel * out // PyTorch's, of the kernel as stored
+	kernel := s.Variable("kernel", or(c.Init, PyTorch(fanIn)), c.Kernel, c.Kernel, out, Channels(s, x))
 	return c.finish(s, ConvolveTransposed(s, x, kernel, c.Stride, c.Pad, c.OutputPad), fanIn)
 }
 
@@ -232,7 +241,7 @@ func Dense(s *Scope, x tf.Output, out int) tf.Output { return DenseWith(s, x, ou
 // DenseWith is [Dense] with options.
 func DenseWith(s *Scope, x tf.Output, out int, l Linear) tf.Output {
 	in := Channels(s, x)
-	kernel := s.Variable("kernel", or(l.Init, PyTorch(in)), in, out)
+	kernel := s.Variable("kernel", or(l.Init, PyTorch(in)), in, positive(s, out))
 	shape := Shape(s, x)
 	rows := x
 	if len(shape) != 2 {

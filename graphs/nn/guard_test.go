@@ -112,12 +112,15 @@ func TestUnreachedVariable(t *testing.T) {
 	}
 }
 
-func TestAskedTwice(t *testing.T) {
+// Mistakes are errors that say what is wrong.
+func TestMistakes(t *testing.T) {
 	for name, build := range map[string]func(s *nn.Scope){
 		"kernel":         func(s *nn.Scope) { nn.Dense(s, nn.Dense(s, nn.Consts(s, []float32{1, 2}, 1, 2), 2), 2) },
 		"shape":          func(s *nn.Scope) { nn.Dense(s.In("a"), nn.Dense(s.In("a"), nn.Consts(s, []float32{1, 2}, 1, 2), 3), 3) },
 		"random numbers": func(s *nn.Scope) { nn.Add(s, nn.RandomNormal(s, 2), nn.RandomNormal(s, 2)) },
-		"need":           func(s *nn.Scope) { nn.Dropout(s, nn.Const(s, 1), 1) },
+		"0 outputs":      func(s *nn.Scope) { nn.Dense(s, nn.Consts(s, []float32{1, 2}, 1, 2), 0) },
+		"is missing":     func(s *nn.Scope) { nn.Flatten(s, tf.Output{}) },
+		"need at least":  func(s *nn.Scope) { nn.Dropout(s, nn.Const(s, 1), 1) },
 	} {
 		s := nn.NewScope(1)
 		build(s)

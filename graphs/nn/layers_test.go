@@ -145,3 +145,34 @@ func TestLayerGradients(t *testing.T) {
 		})
 	}
 }
+
+// What a critic with a gradient penalty may use has right second derivatives:
+// here those of a weighted sum of squares, by the input and by each variable.
+func TestSecondDerivatives(t *testing.T) {
+	twice := map[string]bool{}
+	for _, name := range []string{
+		"conv k3", "conv k3 s2 same", "conv k3 s2 p1", "conv k5 s2 valid", "dense", "dense rank 3", "leaky relu", "gelu", "softmax",
+		"layer norm", "instance norm", "image norm", "batch norm per sample", "mean pool", "global avg pool",
+		"blur images", "dropout", "L2 normalize", "matrices", "top k",
+	} {
+		twice[name] = true
+	}
+	for _, l := range layers {
+		if !twice[l.name] {
+			continue
+		}
+		delete(twice, l.name)
+		t.Run(l.name, func(t *testing.T) {
+			nntest.CheckGradients(t, func(s *nn.Scope) tf.Output {
+				x := nntest.Input(s, "x", l.shape...)
+				y := l.apply(s.In("layer"), x)
+				weights := nn.Consts(s, nntest.Draw(9, nn.Size(s, y)), append([]int{1}, nn.Shape(s, y)[1:]...)...)
+				z := nn.SumAll(s, nn.Mul(s, weights, nn.Square(s, y)))
+				return nn.Gradients(s, z, []tf.Output{x})[0]
+			}, nntest.Options{Samples: 5})
+		})
+	}
+	for name := range twice {
+		t.Errorf("there is no layer %q", name)
+	}
+}

@@ -12,7 +12,10 @@ import (
 // Shape returns the static shape of x, -1 for a length that is not known while
 // building. On a failed scope it is four ones: building goes on, adding nothing.
 func Shape(s *Scope, x tf.Output) []int {
-	if s.Err() != nil || x.Op == nil {
+	if x.Op == nil {
+		s.Fail("a tensor is missing") // keeps an earlier error
+	}
+	if s.Err() != nil {
 		return []int{1, 1, 1, 1}
 	}
 	shape := x.Shape()
