@@ -42,7 +42,7 @@ func New(s *nn.Scope, o Options) (*Session, error) {
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	config, err := o.proto()
+	config, err := o.Proto()
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,8 @@ func New(s *nn.Scope, o Options) (*Session, error) {
 	return &Session{scope: s, session: x}, nil
 }
 
-func (o Options) proto() ([]byte, error) {
+// Proto returns o as TensorFlow's serialised ConfigProto.
+func (o Options) Proto() ([]byte, error) {
 	c := &pb.ConfigProto{
 		IntraOpParallelismThreads: int32(o.Threads),
 		InterOpParallelismThreads: int32(o.Threads),
@@ -79,6 +80,9 @@ func (o Options) proto() ([]byte, error) {
 	}
 	return proto.Marshal(c)
 }
+
+// Raw returns the session behind x, for measuring what x adds.
+func (x *Session) Raw() *tf.Session { return x.session }
 
 // Close frees the session.
 func (x *Session) Close() error { return x.session.Close() }
