@@ -60,7 +60,7 @@ func (m *PCA) Fit(train framework.Images, _ uint64) error {
 		}
 	}
 	var xq, next mat.Dense
-	for range 8 {
+	for range 6 {
 		orthonormalise(q)
 		xq.Mul(x, q.T()) // [n,width]
 		next.Mul(xq.T(), x)

@@ -3,12 +3,14 @@ package trivial_test
 import (
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
-	_ "thorax/baselines/trivial"
+	"thorax/baselines/trivial"
 	"thorax/framework"
 	"thorax/framework/data"
 	"thorax/framework/metric"
@@ -67,6 +69,151 @@ func direct(t *testing.T, name string) framework.Direct {
 	return m
 }
 
+// drawn are n images of 48×40 pixels: noise round a grey value that differs.
+type drawn struct {
+	n    int
+	seed uint64
+}
+
+func (x drawn) Len() int  { return x.n }
+func (x drawn) Size() int { return 32 }
+func (x drawn) Native(i int) (data.Native, error) {
+	r := rand.New(rand.NewPCG(x.seed, uint64(i)))
+	n := data.Native{W: 48, H: 40, V: make([]uint8, 48*40), FileBytes: 1000 + r.Int64N(100)}
+	level := 60 + r.IntN(100)
+	for k := range n.V {
+		n.V[k] = uint8(level + r.IntN(40))
+	}
+	return n, nil
+}
+func (x drawn) Pixels(i int) data.Pixels {
+	n, _ := x.Native(i)
+	p := data.Pixels{W: 32, H: 32, V: make([]float32, 32*32)}
+	for k := range p.V {
+		p.V[k] = float32(n.V[k]) / 255
+	}
+	return p
+}
+
+// The state after Fit is what its JSON holds.
+func TestState(t *testing.T) {
+	for _, name := range framework.Names() {
+		t.Run(name, func(t *testing.T) {
+			m, again := direct(t, name), direct(t, name)
+			if err := m.Fit(drawn{40, 1}, 7); err != nil {
+				t.Fatal(err)
+			}
+			b, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(b, again); err != nil {
+				t.Fatal(err)
+			}
+			want := scores(t, m, drawn{10, 2})
+			if got := scores(t, again, drawn{10, 2}); !slices.Equal(got, want) {
+				t.Errorf("scores %v after a round trip, %v before", got, want)
+			}
+			if slices.Max(want) == slices.Min(want) {
+				t.Errorf("all scores are %g", want[0])
+			}
+			if err := direct(t, name).Fit(drawn{}, 0); err == nil && name != "chance" {
+				t.Error("fitted to no images")
+			}
+		})
+	}
+}
+
+// An unfitted or foreign state is an error, not a score.
+func TestUnfitted(t *testing.T) {
+	for _, name := range []string{"grey_histogram", "all_quantities", "pca"} {
+		if s, _, err := direct(t, name).Score(drawn{1, 1}, 0); err == nil {
+			t.Errorf("%s: unfitted, score %g", name, s)
+		}
+	}
+}
+
+// Images that are all alike: a quantity's distance is not divided by 0.
+func TestNoSpread(t *testing.T) {
+	m := direct(t, "file_size")
+	if err := m.Fit(drawn{1, 1}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if s := scores(t, m, drawn{1, 1}); s[0] != 0 {
+		t.Errorf("the training image itself scores %g, want 0", s[0])
+	}
+	scores(t, m, drawn{5, 2})
+}
+
+func TestCheck(t *testing.T) {
+	for _, m := range []framework.Direct{
+		&trivial.Histogram{Bins: 1}, &trivial.Histogram{Bins: 257}, &trivial.PCA{}, &trivial.PCA{Components: 5000},
+	} {
+		if m.Check() == nil {
+			t.Errorf("%+v passes", m)
+		}
+	}
+}
+
+// Chance depends on the seed and on the image, not on its place.
+func TestChance(t *testing.T) {
+	fit := func(seed uint64) framework.Direct {
+		m := direct(t, "chance")
+		if err := m.Fit(drawn{}, seed); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	x := drawn{500, 3}
+	a, b, c := scores(t, fit(1), x), scores(t, fit(1), x), scores(t, fit(2), x)
+	if !slices.Equal(a, b) || slices.Equal(a, c) {
+		t.Error("scores must depend on the seed and on nothing but it and the image")
+	}
+	mean := 0.0
+	for _, v := range a {
+		mean += v / float64(len(a))
+	}
+	// The mean of 500 uniform numbers has a standard error of 0.013.
+	if math.Abs(mean-.5) > .05 || slices.Min(a) < 0 || slices.Max(a) >= 1 {
+		t.Errorf("mean %g, range %g to %g; want uniform in [0,1)", mean, slices.Min(a), slices.Max(a))
+	}
+}
+
+// With as many components as training images less one, these leave no residual.
+func TestPCAComplete(t *testing.T) {
+	m := direct(t, "pca").(*trivial.PCA)
+	if err := m.Fit(drawn{20, 1}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Basis) != 19 {
+		t.Fatalf("%d components of 20 images, want 19", len(m.Basis))
+	}
+	for i, b := range m.Basis {
+		for j, c := range m.Basis {
+			dot, want := 0.0, 0.0
+			for k := range b {
+				dot += float64(b[k]) * float64(c[k])
+			}
+			if i == j {
+				want = 1
+			}
+			if math.Abs(dot-want) > 1e-5 {
+				t.Fatalf("components %d and %d: product %g, want %g", i, j, dot, want)
+			}
+		}
+	}
+	for i, s := range scores(t, m, drawn{20, 1}) {
+		if s > 1e-10 {
+			t.Errorf("training image %d: residual %g, want 0", i, s)
+		}
+	}
+	for i, s := range scores(t, m, drawn{5, 9}) {
+		if s < 1e-5 {
+			t.Errorf("new image %d: residual %g, want more", i, s)
+		}
+	}
+}
+
 // The figures are those of shared/golden/reference-auc.md, section 2, computed
 // with Pillow 12, NumPy and scikit-learn on the same files.
 func TestReference(t *testing.T) {
@@ -112,5 +259,3 @@ func TestReference(t *testing.T) {
 		})
 	}
 }
-
-var _ = json.Marshal
