@@ -203,3 +203,41 @@ func (f *fitted) values(t testing.TB, path string) []float32 {
 	}
 	return session.Values(out[0])
 }
+
+// eval returns the rows of what build makes of the images.
+func (f *fitted) eval(t testing.TB, from source, build func(s *nn.Scope, x tf.Output) tf.Output) [][]float32 {
+	t.Helper()
+	y := build(f.scope.Inference(), f.image)
+	if err := f.scope.Err(); err != nil {
+		t.Fatal(err)
+	}
+	var out [][]float32
+	err := f.each(f.image, from, []tf.Output{y}, func(_ int, rows []framework.Rows) error {
+		size := len(rows[0].V) / rows[0].N
+		for i := range rows[0].N {
+			out = append(out, rows[0].V[i*size:][:size])
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// near fails the test where got is off by more than tol of the largest want.
+func near(t testing.TB, what string, got []float32, want []float64, tol float64) {
+	t.Helper()
+	var scale float64
+	for _, w := range want {
+		scale = max(scale, math.Abs(w))
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for i, w := range want {
+		if d := math.Abs(float64(got[i]) - w); !(d <= tol*scale) {
+			t.Fatalf("%s: element %d is %g, want %g", what, i, got[i], w)
+		}
+	}
+}
