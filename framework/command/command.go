@@ -26,24 +26,17 @@ import (
 	"thorax/framework/report"
 )
 
-// cli is the command line. What only reads run folders is in this file; what
-// needs TensorFlow is in the other files, which the build tag "reports" leaves
-// out.
+// cli is the command line. The commands of this file read files only; those
+// that need TensorFlow are in the files that the build tag "reports" leaves out.
 type cli struct {
-	Run    runCmd    `cmd:"" help:"Train and score every run of an experiment, then print its table. Goes on where it stopped."`
-	Table  tableCmd  `cmd:"" help:"Print the tables of finished runs."`
-	Roc    rocCmd    `cmd:"" name:"roc" help:"Draw ROC curves of finished runs."`
-	Report reportCmd `cmd:"" help:"Write tables, ROC plots and an HTML page of finished runs."`
-	List   listCmd   `cmd:"" help:"List the methods."`
-	Show   showCmd   `cmd:"" help:"Show a method's source, parameters, defaults and ranges."`
-	Score  scoreCmd  `cmd:"" help:"Score new images with a finished run: a CSV and map overlays."`
+	tensorflowCommands
+	Table  tableCmd  `cmd:"" group:"results" help:"Print the tables of finished runs."`
+	Roc    rocCmd    `cmd:"" group:"results" name:"roc" help:"Draw ROC curves of finished runs."`
+	Report reportCmd `cmd:"" group:"results" help:"Write tables, ROC plots and an HTML page of finished runs."`
 	Data   struct {
 		Check   checkCmd   `cmd:"" help:"Look for broken, doubled and mislabelled images before any training."`
 		Phantom phantomCmd `cmd:"" help:"Write a folder of generated chest images with masks."`
-	} `cmd:"" help:"Check or generate image sets."`
-	Export exportCmd `cmd:"" help:"Write a finished run's weights as safetensors."`
-	Doctor doctorCmd `cmd:"" help:"Print versions, devices, what is missing, and the command that repairs it."`
-	Bench  benchCmd  `cmd:"" help:"Measure speed against the stated goals; exits 1 on a miss."`
+	} `cmd:"" group:"images" help:"Check or generate image sets."`
 
 	Results string `help:"Folder of all results." default:"results" placeholder:"DIR"`
 	Cache   string `help:"Folder of decoded images." default:"${cache}" placeholder:"DIR"`
@@ -95,6 +88,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { exited = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ExplicitGroups([]kong.Group{{Key: "train", Title: "Train and score:"}, {Key: "results", Title: "Results, without training:"}, {Key: "images", Title: "Images:"}, {Key: "machine", Title: "This machine:"}}),
 	)
 	if err != nil {
 		return err
