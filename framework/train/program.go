@@ -5,6 +5,7 @@ package train
 
 import (
 	"fmt"
+	"slices"
 
 	tf "github.com/wamuir/graft/tensorflow"
 	"github.com/wamuir/graft/tensorflow/op"
@@ -110,6 +111,12 @@ func (p *program) compile(f framework.Phase) (*phase, error) {
 	var written []*nn.Variable
 	taken := map[*nn.Write]bool{}
 	for k, u := range f.Updates {
+		if u.Name == "" {
+			return nil, fmt.Errorf("update %d has no name", k)
+		}
+		if slices.ContainsFunc(c.updates, func(e *update) bool { return e.name == u.Name }) {
+			return nil, fmt.Errorf("update %s: need a name that no other update has", u.Name)
+		}
 		every := max(u.Every, 1)
 		for _, e := range c.updates {
 			if every%e.every != 0 {
@@ -129,11 +136,12 @@ func (p *program) compile(f framework.Phase) (*phase, error) {
 			return nil, fmt.Errorf("update %s: %w", u.Name, err)
 		}
 		wait := append([]*tf.Operation{loss.Op}, after...)
-		for _, g := range grads {
-			wait = append(wait, g.Op)
+		for i, g := range grads {
+			// Whoever reads a variable as it was at the start of the step must have it by then.
+			wait = append(wait, g.Op, s.Read(u.Vars[i]).Op)
 		}
 		at := s.In("optimizer").In(f.Name).In(u.Name)
-		rate, done := u.Optimizer.Apply(at.After(wait...), u.Vars, grads, f.Steps/every)
+		rate, done := u.Optimizer.Apply(at.After(wait...), u.Vars, grads, (f.Steps+every-1)/every)
 		after = append(after, done...)
 		written = append(written, u.Vars...)
 
@@ -149,7 +157,8 @@ func (p *program) compile(f framework.Phase) (*phase, error) {
 				return nil, fmt.Errorf("update %s: write of %s: %w", u.Name, w.Variable.Path, err)
 			}
 			p.reach(c, value)
-			o := ws.In("writes").After(after...).Write(w.Variable, value)
+			wait := append([]*tf.Operation{s.Read(w.Variable).Op}, after...)
+			o := ws.In("writes").After(wait...).Write(w.Variable, value)
 			after, done = append(after, o), append(done, o)
 			written = append(written, w.Variable)
 		}
@@ -158,9 +167,6 @@ func (p *program) compile(f framework.Phase) (*phase, error) {
 			p.reach(c, l)
 		}
 		c.updates = append(c.updates, &update{name: u.Name, every: every, loss: loss, rate: rate, log: u.Log, done: done})
-		if u.Name == "" {
-			return nil, fmt.Errorf("update %d has no name", k)
-		}
 	}
 	return c, s.Err()
 }
