@@ -58,8 +58,11 @@ func NewSGD(lr, momentum float64) SGD { return SGD{Common: Common{LR: lr}, Momen
 
 // Check names the first setting that is out of range.
 func (o SGD) Check() error {
-	if o.Momentum < 0 || o.Momentum >= 1 {
+	if !(o.Momentum >= 0 && o.Momentum < 1) {
 		return fmt.Errorf("momentum: %g, need 0 or more and less than 1", o.Momentum)
+	}
+	if o.Nesterov && o.Momentum == 0 {
+		return fmt.Errorf("nesterov: true without a momentum, need momentum more than 0")
 	}
 	return o.Common.Check()
 }
