@@ -115,6 +115,19 @@ func prune(dir string) error {
 	return nil
 }
 
+// sweep removes what a killed process was writing in dir.
+func sweep(dir string) error {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if n := e.Name(); strings.HasPrefix(n, ".") && strings.HasSuffix(n, ".tmp") {
+			if err := os.Remove(filepath.Join(dir, n)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // list returns the step checkpoints in dir, oldest first.
 func list(dir string) []string {
 	entries, _ := os.ReadDir(dir)

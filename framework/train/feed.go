@@ -59,6 +59,14 @@ func (f *feeder) take() map[tf.Output]*tf.Tensor {
 	return <-c
 }
 
+// stop waits for the batches under way: they read images that may be closed
+// once the phase has ended, however it ended.
+func (f *feeder) stop() {
+	for _, c := range f.ahead {
+		<-c
+	}
+}
+
 // indices returns the training images of a step, and the epoch of each.
 func (f *feeder) indices(step int) (index, epoch []int) {
 	n := f.in.Images

@@ -139,6 +139,9 @@ func (r *runner) do() error {
 	if err := r.folder.WriteRun(r.run); err != nil {
 		return err
 	}
+	if err := sweep(r.folder.Path("checkpoint")); err != nil {
+		return err
+	}
 	resetPeak()
 	var err error
 	switch m := c.Keys.(type) {

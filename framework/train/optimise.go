@@ -20,7 +20,7 @@ func (r *runner) train(m framework.Method) (*checkpoint, error) {
 	dir := r.folder.Path("checkpoint")
 	at := newest(dir, r.Progress.Note)
 	if at != nil && filepath.Base(at.path) == finalName {
-		return at, nil
+		return at, prune(dir)
 	}
 	in, err := r.inputs(m)
 	if err != nil {
@@ -129,6 +129,7 @@ func (t *trainer) optimise(c *phase) error {
 	t.Progress.Phase(c.Name, t.now.step, c.Steps)
 	offset := t.now.global - t.now.step // the step of the run at which the phase began
 	feed := newFeeder(t.Data, t.method, t.Run.Seed, t.program.in, c.feeds, t.now.global, offset+c.Steps)
+	defer feed.stop()
 	start, began := time.Now(), t.now.seconds
 	logged, at := start, t.now.step
 	logEvery, saveEvery := t.Run.Train.LogEvery, t.Run.Train.SaveEvery
