@@ -17,12 +17,16 @@ import (
 //	step      lr·Gamma^⌊u/Every⌋
 //	cosine    Min·lr + ½(1−Min)·lr·(1+cos(πu/T))
 //
+// With Cycle above 0 the cosine has half-waves of Cycle·T steps and goes on up
+// and down, as PyTorch's CosineAnnealingLR does past its T_max.
+//
 // During the first Warmup steps the rate is lr·(t+1)/Warmup instead.
 type Schedule struct {
 	Kind   string  `toml:"kind"`   // constant (default), step or cosine
 	Every  int     `toml:"every"`  // step: steps between two drops
 	Gamma  float64 `toml:"gamma"`  // step: factor of a drop
 	Min    float64 `toml:"min"`    // cosine: last rate as a share of the first
+	Cycle  float64 `toml:"cycle"`  // cosine: a half-wave as a share of the steps, then up again; 0: one, over all of them
 	Warmup int     `toml:"warmup"` // steps of linear warm-up
 	Total  int     `toml:"total"`  // cosine: steps to the minimum; 0: the phase
 	Hold   int     `toml:"hold"`   // steps between two changes of the rate, such as an epoch; 0 is 1
@@ -37,6 +41,8 @@ func (c Schedule) Check() error {
 		return fmt.Errorf("schedule.every and schedule.gamma: %d and %g, need 1 or more and more than 0", c.Every, c.Gamma)
 	case c.Min < 0 || c.Min > 1:
 		return fmt.Errorf("schedule.min: %g, need a share from 0 to 1", c.Min)
+	case !(c.Cycle >= 0):
+		return fmt.Errorf("schedule.cycle: %g, need 0 or more", c.Cycle)
 	case c.Warmup < 0 || c.Total < 0 || c.Hold < 0:
 		return fmt.Errorf("schedule.warmup, schedule.total, schedule.hold: need 0 or more")
 	}
@@ -62,8 +68,14 @@ func (c Schedule) rate(s *nn.Scope, t tf.Output, lr float64, steps int) tf.Outpu
 		if total == 0 {
 			total = steps
 		}
-		span := max(total-c.Warmup, 1)
-		share := op.Minimum(s.Op("share"), op.Div(s.Op("ratio"), u, constant(float64(span))), constant(1))
+		span := float64(max(total-c.Warmup, 1))
+		if c.Cycle > 0 {
+			span *= c.Cycle
+		}
+		share := op.Div(s.Op("ratio"), u, constant(span))
+		if c.Cycle == 0 {
+			share = op.Minimum(s.Op("share"), share, constant(1))
+		}
 		wave := op.Add(s.Op("wave"), op.Cos(s.Op("cos"), op.Mul(s.Op("angle"), share, constant(3.141592653589793))), constant(1))
 		rate = op.Add(s.Op("rate"), constant(c.Min*lr), op.Mul(s.Op("swing"), wave, constant(0.5*(1-c.Min)*lr)))
 	}
