@@ -16,8 +16,9 @@ import (
 // A set is all that ran on one data set.
 type set struct {
 	data  string
-	specs []metric.Spec
-	rows  []*row // methods in experiment order, then trivial rows
+	specs []metric.Spec // asked for
+	all   []metric.Spec // and their twins, after them
+	rows  []*row        // methods in experiment order, then trivial rows
 
 	normal, abnormal int // test images
 	validation       int // validation normals
@@ -37,7 +38,7 @@ type run struct {
 	state   record.State
 	scores  []record.Score  // all splits; nil unless complete
 	stored  []metric.Figure // of metrics.json
-	figures []metric.Figure // one for each of the set's specs; nil unless complete
+	figures []metric.Figure // one for each of the set's metrics; nil unless complete
 }
 
 // Families whose rows need no learning stand apart in tables and plots.
@@ -100,9 +101,15 @@ func collect(entries []record.Entry, o Options) ([]*set, error) {
 	for _, s := range sets {
 		s.specs = specs
 		s.arrange()
+		s.all = slices.Clone(specs)
+		for _, spec := range s.twins() {
+			if !slices.Contains(s.all, spec) {
+				s.all = append(s.all, spec)
+			}
+		}
 		for _, r := range s.rows {
 			for _, run := range r.complete() {
-				run.evaluate(specs)
+				run.evaluate(s.all)
 			}
 		}
 	}
@@ -210,17 +217,7 @@ func (s *set) count(r *run) {
 // evaluate fills figures: those of metrics.json where the definition is still the
 // same, image metrics from scores.csv otherwise.
 func (r *run) evaluate(specs []metric.Spec) {
-	var in metric.Input
-	in.Scores, in.Abnormal = r.test()
-	for _, s := range r.scores {
-		if s.Split == "validation" {
-			in.Validation = append(in.Validation, s.Score)
-			in.ValidationAbnormal = append(in.ValidationAbnormal, s.Abnormal)
-		}
-	}
-	if !slices.Contains(in.ValidationAbnormal, true) {
-		in.ValidationAbnormal = nil // a labelled validation set has abnormal images
-	}
+	in := r.input()
 	r.figures = make([]metric.Figure, len(specs))
 	var missing []metric.Spec
 	var at []int
@@ -240,6 +237,21 @@ func (r *run) evaluate(specs []metric.Spec) {
 	for i, f := range metric.EvalAll(missing, in) {
 		r.figures[at[i]] = f
 	}
+}
+
+// input is what image metrics are computed from.
+func (r *run) input() (in metric.Input) {
+	in.Scores, in.Abnormal = r.test()
+	for _, s := range r.scores {
+		if s.Split == "validation" {
+			in.Validation = append(in.Validation, s.Score)
+			in.ValidationAbnormal = append(in.ValidationAbnormal, s.Abnormal)
+		}
+	}
+	if !slices.Contains(in.ValidationAbnormal, true) {
+		in.ValidationAbnormal = nil // a labelled validation set has abnormal images
+	}
+	return in
 }
 
 // absent says why a figure can be neither read nor recomputed; same is the place

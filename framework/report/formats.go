@@ -11,7 +11,7 @@ import (
 )
 
 // markdown writes the tables for a README: pipes, the best in bold.
-func markdown(tables []*table) []byte {
+func markdown(tables []*table, findings []Finding) []byte {
 	var b bytes.Buffer
 	for i, t := range tables {
 		if i > 0 {
@@ -35,7 +35,7 @@ func markdown(tables []*table) []byte {
 				if r.cells[j].best {
 					text = "**" + text + "**"
 				}
-				cells = append(cells, text+sup(r.cells[j].marks))
+				cells = append(cells, text+sup(join(",", escapeMarkdown(r.cells[j].standing.mark()), r.cells[j].marks)))
 			}
 			line(cells...)
 		}
@@ -44,7 +44,7 @@ func markdown(tables []*table) []byte {
 			floor = append(floor, c.text(t.floor[j]))
 		}
 		line(floor...)
-		fmt.Fprintf(&b, "\n%s. Bold: best mean of the column, and what equals it as printed.\n", escapeMarkdown(strings.Join(t.caption, ". ")))
+		fmt.Fprintf(&b, "\n%s. %s.\n", escapeMarkdown(strings.Join(t.caption, ". ")), escapeMarkdown(t.bestNote("Bold", "≈")+t.starNote()))
 		if t.oracle {
 			fmt.Fprintf(&b, "\n† %s.\n", oracleNote)
 		}
@@ -52,7 +52,38 @@ func markdown(tables []*table) []byte {
 			fmt.Fprintf(&b, "\n<sup>%s</sup> %s\n", letter(i), escapeMarkdown(note))
 		}
 	}
+	if len(findings) > 0 {
+		b.WriteString("\n### Limits of these figures\n\n")
+	}
+	for _, f := range findings {
+		fmt.Fprintf(&b, "- %s\n", escapeMarkdown(f.String()))
+	}
 	return b.Bytes()
+}
+
+// String is "L6: text. Authors: annotation".
+func (f Finding) String() string {
+	s := f.Code + ": " + f.Text
+	if f.Annotation != "" {
+		s += ". Authors: " + f.Annotation
+	}
+	return s
+}
+
+// mark is what stands beside a cell: ≈ for a tie with the best, stars below it.
+func (s standing) mark() string {
+	if s == tied {
+		return "≈"
+	}
+	return s.stars()
+}
+
+// starNote explains the stars of a tested table.
+func (t *table) starNote() string {
+	if !t.tested {
+		return ""
+	}
+	return "; *, **, ***: below the highest mean with p < .05, .01, .001"
 }
 
 func sup(marks string) string {
@@ -68,11 +99,12 @@ func escapeMarkdown(s string) string { return markdownEscapes.Replace(s) }
 
 // csvTable writes one line for each cell, in full precision: the form that other
 // programs read. What was not computed has n 0 and empty mean and sd; sd is also
-// empty for a single seed.
+// empty for a single seed; low and high are the ends of the 95 % interval over test
+// images where it was computed.
 func csvTable(tables []*table) []byte {
 	var b bytes.Buffer
 	out := csv.NewWriter(&b) // a bytes.Buffer does not fail
-	out.Write([]string{"experiment", "data", "label", "method", "family", "seeds_complete", "seeds", "metric", "id", "oracle", "mean", "sd", "n", "best", "notes"})
+	out.Write([]string{"experiment", "data", "label", "method", "family", "seeds_complete", "seeds", "metric", "id", "oracle", "mean", "sd", "n", "low", "high", "best", "standing", "notes"})
 	number := func(v float64, there bool) string {
 		if !there {
 			return ""
@@ -83,10 +115,13 @@ func csvTable(tables []*table) []byte {
 		write := func(r tableRow, seeds []string, c column, x cell) {
 			out.Write(append(append([]string{t.experiment, t.data, r.label, r.method, r.family}, seeds...),
 				c.name, c.id, strconv.FormatBool(c.oracle), number(x.mean, x.n > 0), number(x.sd, x.n > 1),
-				strconv.Itoa(x.n), strconv.FormatBool(x.best), t.noteTexts(r.marks, x.marks)))
+				strconv.Itoa(x.n), number(x.low, x.ranged), number(x.top, x.ranged), strconv.FormatBool(x.best), x.standing.word(c), t.noteTexts(r.marks, x.marks)))
 		}
 		for _, r := range t.rows {
 			for j, c := range t.columns {
+				if c.kind == interval {
+					continue // low and high of the metric's own line
+				}
 				write(r, []string{strconv.Itoa(r.done), strconv.Itoa(r.seeds)}, c, r.cells[j])
 			}
 		}
@@ -98,6 +133,14 @@ func csvTable(tables []*table) []byte {
 	}
 	out.Flush()
 	return b.Bytes()
+}
+
+// word names a standing for machines; "" for columns that are not tested.
+func (s standing) word(c column) string {
+	if c.kind != figures {
+		return ""
+	}
+	return [...]string{"untested", "best", "tie", "p<.05", "p<.01", "p<.001"}[s]
 }
 
 // noteTexts spells the footnotes out, separated by " | ".
@@ -141,7 +184,8 @@ func latex(tables []*table) []byte {
 				if r.cells[j].best {
 					text = `\textbf{` + text + `}`
 				}
-				cells = append(cells, text+superscript(r.cells[j].marks))
+				mark := strings.NewReplacer("*", `$\ast$`, "≈", `$\approx$`).Replace(r.cells[j].standing.mark())
+				cells = append(cells, text+superscript(join(",", mark, r.cells[j].marks)))
 			}
 			line(cells...)
 		}
@@ -153,6 +197,9 @@ func latex(tables []*table) []byte {
 		line(floor...)
 		b.WriteString("\\bottomrule\n\\end{tabular}\n")
 		var notes []string
+		if t.tested {
+			notes = append(notes, escapeLaTeX(t.bestNote("Bold", "≈"))+`; $\ast$, $\ast\ast$, $\ast\ast\ast$: below the highest mean with $p$ $<$ .05, .01, .001`)
+		}
 		if t.oracle {
 			notes = append(notes, `\textsuperscript{\dag} `+oracleNote)
 		}
@@ -177,7 +224,7 @@ func superscript(marks string) string {
 var latexEscapes = strings.NewReplacer(
 	`\`, `\textbackslash{}`, "{", `\{`, "}", `\}`, "$", `\$`, "&", `\&`, "#", `\#`, "%", `\%`, "_", `\_`,
 	"^", `\textasciicircum{}`, "~", `\textasciitilde{}`, "<", `$<$`, ">", `$>$`, "|", `$|$`, "\n", " ",
-	"±", `$\pm$`, "–", "--", "≥", `$\ge$`, "≤", `$\le$`, "×", `$\times$`,
+	"±", `$\pm$`, "–", "--", "≥", `$\ge$`, "≤", `$\le$`, "≈", `$\approx$`, "−", `$-$`, "†", `\dag{}`, "‡", `\ddag{}`, "×", `$\times$`,
 	"α", `$\alpha$`, "β", `$\beta$`, "γ", `$\gamma$`, "λ", `$\lambda$`, "μ", `$\mu$`, "σ", `$\sigma$`)
 
 func escapeLaTeX(s string) string { return latexEscapes.Replace(s) }

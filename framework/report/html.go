@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,9 +21,10 @@ var pageTemplate = template.Must(template.New("page").Parse(pageSource))
 
 // A page is what page.html shows.
 type page struct {
-	Title string
-	Ramp  template.CSS
-	Sets  []pageSet
+	Title    string
+	Ramp     template.CSS
+	Findings []Finding
+	Sets     []pageSet
 }
 
 type pageSet struct {
@@ -32,7 +34,9 @@ type pageSet struct {
 	Floor        []string
 	FloorLabel   string
 	Caption      string
+	Best         string // explains the marks of the best
 	Notes        []pageNote
+	Matrix       *pageMatrix
 	ROC          template.HTML // "" where no curve could be drawn
 	Histograms   []pageHistogram
 	Sheet        *sheet
@@ -53,7 +57,17 @@ type (
 	}
 	pageCell struct {
 		Text, Marks, Full string
+		Sort              string // number to sort by; "" where there is none
 		Best, Oracle      bool
+	}
+	pageMatrix struct {
+		Note string
+		Head []string
+		Rows []pageMatrixRow
+	}
+	pageMatrixRow struct {
+		Label string
+		Cells []pageCell
 	}
 	pageNote      struct{ Mark, Text string }
 	pageHistogram struct {
@@ -68,15 +82,15 @@ type (
 	}
 )
 
-// newPage writes one HTML page that needs nothing else: styles, plots and
-// pictures are inside.
-func newPage(sets []*set, tables []*table, o Options) ([]byte, error) {
-	p := page{Title: o.Title, Ramp: rampCSS()}
+// newPage writes one HTML page that needs nothing else: styles, plots, pictures
+// and the few lines that sort a table are inside.
+func newPage(sets []*set, studies []*study, tables []*table, o Options) ([]byte, error) {
+	p := page{Title: o.Title, Ramp: rampCSS(), Findings: o.Findings}
 	for i, s := range sets {
 		if p.Title == "" && len(s.rows[0].runs) > 0 {
 			p.Title = s.rows[0].runs[0].Run.Title
 		}
-		ps, err := newPageSet(s, tables[i], o)
+		ps, err := newPageSet(s, studies[i], tables[i], o)
 		if err != nil {
 			return nil, err
 		}
@@ -92,12 +106,13 @@ func newPage(sets []*set, tables []*table, o Options) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func newPageSet(s *set, t *table, o Options) (pageSet, error) {
-	ps := pageSet{Name: s.data, Anchor: record.Slug(s.data), FloorLabel: floorLabel, Caption: strings.Join(t.caption, ". ") + "."}
+func newPageSet(s *set, st *study, t *table, o Options) (pageSet, error) {
+	ps := pageSet{Name: s.data, Anchor: record.Slug(s.data), FloorLabel: floorLabel, Caption: strings.Join(t.caption, ". ") + ".",
+		Best: t.bestNote("Bold", "≈") + t.starNote() + "."}
 	for j, c := range t.columns {
 		head := pageHead{Text: c.head, ID: c.id, Oracle: c.oracle}
 		ps.Head = append(ps.Head, head)
-		if !c.cost {
+		if c.kind == figures {
 			ps.Definitions = append(ps.Definitions, head)
 		}
 		ps.Floor = append(ps.Floor, c.text(t.floor[j]))
@@ -106,9 +121,13 @@ func newPageSet(s *set, t *table, o Options) (pageSet, error) {
 		row := pageRow{Label: r.label, Family: r.family, Seeds: r.seedText(), Marks: r.marks, First: r.trivial && i > 0 && !t.rows[i-1].trivial}
 		for j, c := range t.columns {
 			x := r.cells[j]
-			cell := pageCell{Text: c.text(x), Marks: x.marks, Best: x.best, Oracle: c.oracle}
+			cell := pageCell{Text: c.text(x), Marks: join(",", x.standing.mark(), x.marks), Best: x.best, Oracle: c.oracle, Full: x.full(c)}
 			if x.n > 0 {
-				cell.Full = fmt.Sprintf("%.6g, %d seeds", x.mean, x.n)
+				value := x.mean
+				if c.kind == interval {
+					value = x.low
+				}
+				cell.Sort = strconv.FormatFloat(value, 'g', -1, 64)
 			}
 			row.Cells = append(row.Cells, cell)
 		}
@@ -119,6 +138,9 @@ func newPageSet(s *set, t *table, o Options) (pageSet, error) {
 	}
 	for i, note := range t.notes {
 		ps.Notes = append(ps.Notes, pageNote{letter(i), note})
+	}
+	if m, ok := st.newMatrix(s); ok {
+		ps.Matrix = m.page()
 	}
 	var err error
 	if ps.ROC, err = inlineROC(s); err != nil {
@@ -139,6 +161,34 @@ func newPageSet(s *set, t *table, o Options) (pageSet, error) {
 	}
 	ps.Sheet, err = newSheet(s, o.Images[s.data])
 	return ps, err
+}
+
+// full is what hovering over a cell tells.
+func (x cell) full(c column) string {
+	switch {
+	case x.n == 0 || c.kind == interval || c.kind == paper:
+		return ""
+	case x.ranged:
+		return fmt.Sprintf("%.6g, %d seeds; 95 %% interval over test images %.6g to %.6g", x.mean, x.n, x.low, x.top)
+	}
+	return fmt.Sprintf("%.6g, %d seeds", x.mean, x.n)
+}
+
+func (m *matrix) page() *pageMatrix {
+	out := &pageMatrix{Note: m.note() + ".", Head: m.labels}
+	for i, label := range m.labels {
+		row := pageMatrixRow{Label: label}
+		for j, x := range m.cells[i] {
+			if i == j {
+				row.Cells = append(row.Cells, pageCell{})
+				continue
+			}
+			_, p := x.shown()
+			row.Cells = append(row.Cells, pageCell{Text: x.text(), Full: x.full(), Best: p < alpha})
+		}
+		out.Rows = append(out.Rows, row)
+	}
+	return out
 }
 
 // inlineROC is the SVG without its XML declaration; "" without curves.

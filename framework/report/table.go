@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"thorax/framework/metric"
+	"thorax/framework/published"
 	"thorax/framework/record"
 )
 
@@ -22,6 +23,7 @@ type table struct {
 	floor            []cell     // of calling every image abnormal
 	notes            []string   // footnotes a, b, …
 	oracle           bool       // some column is marked †
+	tested           bool       // cells are marked by tests, not by their means
 }
 
 type column struct {
@@ -30,8 +32,21 @@ type column struct {
 	id     string // definition id
 	oracle bool
 	format func(v float64) string
-	cost   bool
+	kind   kind
+	spec   metric.Spec // of all but costs
+	twin   twin        // of a gap
 }
+
+// A kind is what a column shows.
+type kind int
+
+const (
+	figures  kind = iota // mean ± sd over seeds
+	interval             // over test images
+	gap                  // oracle − honest
+	paper                // published values
+	cost
+)
 
 type tableRow struct {
 	label, method, family string
@@ -45,19 +60,25 @@ type tableRow struct {
 type cell struct {
 	mean, sd float64 // sd is the sample standard deviation, for n ≥ 2
 	n        int
+	low, top float64 // ends of the interval over test images, where ranged
+	ranged   bool
 	best     bool
+	standing standing // by tests, where the table is tested
+	words    string   // printed instead of the numbers
 	marks    string
 }
 
 // dash is printed for what was not computed.
 const dash = "–"
 
-// text is "0.843 ± 0.012", a cost without its deviation.
+// text is "0.843 ± 0.012", a cost or a gap without its deviation.
 func (col column) text(c cell) string {
 	switch {
 	case c.n == 0:
 		return dash
-	case c.n == 1 || col.cost:
+	case c.words != "":
+		return c.words
+	case c.n == 1 || col.kind == cost || col.kind == gap:
 		return col.format(c.mean)
 	}
 	return col.format(c.mean) + " ± " + col.format(c.sd)
@@ -78,34 +99,66 @@ func summarize(values []float64) (mean, sd float64) {
 	return mean, math.Sqrt(sum / float64(len(values)-1))
 }
 
-func newTable(s *set, o Options) *table {
-	t := &table{data: s.data, experiment: s.rows[0].experiment}
-	for _, spec := range s.specs {
-		t.columns = append(t.columns, column{head: heading(spec.Name), name: spec.Name, id: spec.ID(), oracle: spec.Oracle(), format: threeDigits})
-		t.oracle = t.oracle || spec.Oracle()
+// newTable makes the table that the options ask for; st may be nil where they ask
+// for neither intervals nor tests.
+func newTable(s *set, st *study, o Options) *table {
+	t := &table{data: s.data, experiment: s.rows[0].experiment, columns: s.columns(o), tested: o.Tests}
+	for _, c := range t.columns {
+		t.oracle = t.oracle || c.oracle
 		floor := cell{}
-		if n := s.normal + s.abnormal; n > 0 {
-			if v, ok := metric.Floor(spec, float64(s.abnormal)/float64(n)); ok {
+		if n := s.normal + s.abnormal; n > 0 && c.kind == figures {
+			if v, ok := metric.Floor(c.spec, float64(s.abnormal)/float64(n)); ok {
 				floor = cell{mean: v, n: 1}
 			}
 		}
 		t.floor = append(t.floor, floor)
 	}
-	if o.Costs {
-		for _, c := range costs {
-			t.columns = append(t.columns, c.column)
-			t.floor = append(t.floor, cell{})
-		}
-	}
 	for _, r := range s.rows {
-		t.rows = append(t.rows, t.newRow(s, r, o))
+		t.rows = append(t.rows, t.newRow(s, st, r, o))
 	}
-	t.markBest(s)
-	t.caption = caption(s, o)
+	if o.Tests {
+		t.markStandings(s, st)
+	} else {
+		t.markBest(s)
+	}
+	t.caption = caption(s, st, t.columns, o)
 	return t
 }
 
-func (t *table) newRow(s *set, r *row, o Options) tableRow {
+// columns lists what the options ask for: each metric, its interval, its gap to
+// the oracle and the published value; then the costs.
+func (s *set) columns(o Options) []column {
+	var out []column
+	specs := s.specs
+	if o.Twins {
+		specs = s.twins()
+	}
+	for _, spec := range specs {
+		head := heading(spec.Name)
+		out = append(out, column{head: head, name: spec.Name, id: spec.ID(), oracle: spec.Oracle(), format: threeDigits, spec: spec})
+		if o.Intervals && !spec.Pixel() {
+			out = append(out, column{head: "95 % interval", name: "interval:" + spec.Name, id: spec.ID(), oracle: spec.Oracle(), kind: interval, spec: spec})
+		}
+		if t, ok := twinOf(spec); o.Twins && ok && spec.Oracle() && hasID(specs, t.honest) {
+			out = append(out, column{head: "gap", name: "gap:" + spec.Name, id: t.oracle.ID() + " - " + t.honest.ID(), oracle: true, format: signedDigits, kind: gap, spec: spec, twin: t})
+		}
+		if len(o.Published) > 0 {
+			out = append(out, column{head: "published " + head, name: "published:" + spec.Name, id: spec.ID(), oracle: spec.Oracle(), format: threeDigits, kind: paper, spec: spec})
+		}
+	}
+	if o.Costs {
+		for _, c := range costs {
+			out = append(out, c.column)
+		}
+	}
+	return out
+}
+
+func hasID(specs []metric.Spec, spec metric.Spec) bool {
+	return slices.ContainsFunc(specs, func(s metric.Spec) bool { return s.ID() == spec.ID() })
+}
+
+func (t *table) newRow(s *set, st *study, r *row, o Options) tableRow {
 	runs := r.complete()
 	out := tableRow{label: r.label, method: r.method, family: r.family, trivial: r.trivial(), done: len(runs), seeds: len(r.runs)}
 	var marks []string
@@ -113,22 +166,48 @@ func (t *table) newRow(s *set, r *row, o Options) tableRow {
 		marks = append(marks, t.note(note))
 	}
 	out.marks = strings.Join(slices.Compact(marks), ",")
-	for i := range s.specs {
-		out.cells = append(out.cells, t.metricCell(runs, i))
-	}
-	if o.Costs {
-		for _, c := range costs {
-			var values []float64
-			for _, run := range runs {
-				if v := c.of(run.Run); v > 0 { // 0 is "not measured"
-					values = append(values, v)
-				}
+	costOf := 0
+	for _, c := range t.columns {
+		var x cell
+		switch c.kind {
+		case figures:
+			x = t.metricCell(runs, slices.Index(s.all, c.spec))
+			if st != nil {
+				x.setInterval(st.interval(r, c.spec))
 			}
-			mean, sd := summarize(values)
-			out.cells = append(out.cells, cell{mean: mean, sd: sd, n: len(values)})
+		case interval:
+			x.setInterval(st.interval(r, c.spec))
+			if x.ranged {
+				x.n, x.words = 1, fmt.Sprintf("[%.3f, %.3f]", x.low, x.top)
+			}
+		case gap:
+			x = r.gap(s, c.twin)
+		case paper:
+			x = t.published(s, r, c.spec, o.Published)
+		case cost:
+			x = costCell(runs, costs[costOf].of)
+			costOf++
 		}
+		out.cells = append(out.cells, x)
 	}
 	return out
+}
+
+func (c *cell) setInterval(i metric.Interval, ok bool) {
+	if ok {
+		c.low, c.top, c.ranged = i.Low, i.High, true
+	}
+}
+
+func costCell(runs []*run, of func(record.Run) float64) cell {
+	var values []float64
+	for _, run := range runs {
+		if v := of(run.Run); v > 0 { // 0 is "not measured"
+			values = append(values, v)
+		}
+	}
+	mean, sd := summarize(values)
+	return cell{mean: mean, sd: sd, n: len(values)}
 }
 
 // metricCell is the mean of figure i over the runs, with footnotes for the seeds
@@ -222,7 +301,7 @@ func rowNotes(r *row) []string {
 // A row of other test images does not compete, and nothing is best alone.
 func (t *table) markBest(s *set) {
 	for j, c := range t.columns {
-		if c.cost {
+		if c.kind != figures {
 			continue
 		}
 		best, n := math.Inf(-1), 0
@@ -238,8 +317,31 @@ func (t *table) markBest(s *set) {
 	}
 }
 
+// markStandings marks each metric by tests: the best where every other row is
+// significantly worse, otherwise the ties.
+func (t *table) markStandings(s *set, st *study) {
+	for j, c := range t.columns {
+		if c.kind != figures {
+			continue
+		}
+		place := st.standings(s, c.spec)
+		for i, r := range s.rows {
+			t.rows[i].cells[j].standing = place[r]
+			t.rows[i].cells[j].best = place[r] == best
+		}
+	}
+}
+
+// bestNote explains the mark of the best.
+func (t *table) bestNote(bold, tie string) string {
+	if !t.tested {
+		return bold + ": best mean of the column, and what equals it as printed"
+	}
+	return bold + ": best of the column, every other row being significantly worse (p < .05); " + tie + ": the highest mean and what is not significantly below it"
+}
+
 // caption says what the figures are of.
-func caption(s *set, o Options) []string {
+func caption(s *set, st *study, columns []column, o Options) []string {
 	var seeds []string
 	var splits, fingerprints []string
 	grouped, ungrouped := false, false
@@ -284,8 +386,26 @@ func caption(s *set, o Options) []string {
 	if len(fingerprints) > 1 {
 		out = append(out, fmt.Sprintf("Warning: the rows saw %d different versions of the data set", len(fingerprints)))
 	}
-	for _, spec := range s.specs {
-		if rule := ruleText(spec); rule != "" && !slices.Contains(out, rule) {
+	if st != nil && st.resampled != nil {
+		if o.Intervals {
+			out = append(out, "95 % intervals of the mean over seeds: percentiles of "+st.method())
+		}
+		if o.Tests {
+			out = append(out, "Tests against the highest mean of a column: paired bootstrap of the means over seeds, "+st.method()+
+				"; pixel metrics: Welch's test over seeds; Holm's correction over the rows")
+		}
+	}
+	if o.Twins {
+		out = append(out, "gap: what choosing the threshold with the test labels adds")
+	}
+	if len(o.Published) > 0 {
+		out = append(out, fmt.Sprintf("Published: as printed, in percent, then the signed gap in points and in combined sd, and the verdict of two one-sided tests with a margin of %g points; unlike protocols are not subtracted", 100*published.Margin))
+	}
+	for _, c := range columns {
+		if c.kind != figures {
+			continue
+		}
+		if rule := ruleText(c.spec); rule != "" && !slices.Contains(out, rule) {
 			out = append(out, rule)
 		}
 	}
@@ -400,6 +520,14 @@ func heading(name string) string {
 	return word
 }
 
+// signedDigits writes +0.031 or −0.031.
+func signedDigits(v float64) string {
+	if v < 0 {
+		return "−" + threeDigits(-v)
+	}
+	return "+" + threeDigits(v)
+}
+
 func threeDigits(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }
 
 // costs are the columns on request.
@@ -407,13 +535,13 @@ var costs = []struct {
 	column
 	of func(record.Run) float64
 }{
-	{column{head: "parameters", name: "parameters", cost: true, format: count},
+	{column{head: "parameters", name: "parameters", kind: cost, format: count},
 		func(r record.Run) float64 { return float64(r.Parameters) }},
-	{column{head: "ms/image", name: "ms_per_image", cost: true, format: milliseconds},
+	{column{head: "ms/image", name: "ms_per_image", kind: cost, format: milliseconds},
 		func(r record.Run) float64 { return r.MsPerImage }},
-	{column{head: "training", name: "train_seconds", cost: true, format: duration},
+	{column{head: "training", name: "train_seconds", kind: cost, format: duration},
 		func(r record.Run) float64 { return r.TrainSeconds }},
-	{column{head: "memory", name: "peak_memory_bytes", cost: true, format: bytesText},
+	{column{head: "memory", name: "peak_memory_bytes", kind: cost, format: bytesText},
 		func(r record.Run) float64 { return float64(r.PeakMemory) }},
 }
 

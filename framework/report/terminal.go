@@ -43,6 +43,8 @@ func (t *table) terminal(w io.Writer, bold bool) error {
 		for j, c := range t.columns {
 			text := c.text(r.cells[j])
 			switch {
+			case r.cells[j].standing == tied:
+				text += "~" + brackets(r.cells[j].marks)
 			case r.cells[j].best && bold:
 				text = "\x1b[1m" + text + "*\x1b[0m"
 			case r.cells[j].best:
@@ -77,7 +79,7 @@ func (t *table) title() string { return t.experiment + ": " + t.data }
 // legend is the caption, the marks and the footnotes as lines of plain text.
 func (t *table) legend() []string {
 	lines := []string{strings.Join(t.caption, ". ") + "."}
-	lines = append(lines, "* best mean of the column, and what equals it as printed.")
+	lines = append(lines, t.bestNote("*", "~")+".")
 	if t.oracle {
 		lines = append(lines, "† "+oracleNote+".")
 	}

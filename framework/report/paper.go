@@ -1,0 +1,76 @@
+package report
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"thorax/framework/metric"
+	"thorax/framework/published"
+)
+
+// published returns the cell of a published figure beside the row's, with its
+// source, and why it is not subtracted, as a footnote.
+func (t *table) published(s *set, r *row, spec metric.Spec, files []*published.File) cell {
+	ours := metric.Summarize(r.values(s, spec))
+	c, ok := published.Compare(files, r.asPublished(s), spec, ours)
+	if !ok || ours.N == 0 {
+		return cell{}
+	}
+	note := fmt.Sprintf("%s, %s, %s", c.Source, c.Figure.Table, c.Figure.Label)
+	if c.Figure.Mark != "" {
+		note += " (marked " + c.Figure.Mark + " there)"
+	}
+	if c.Reason != "" {
+		note += ": " + string(c.Verdict) + ", " + c.Reason
+	}
+	return cell{mean: c.Value.Mean, sd: c.Value.SD, n: 1, words: c.Text(), marks: t.note(note)}
+}
+
+// asPublished describes the row by its protocol, as far as its folders say.
+func (r *row) asPublished(s *set) published.Row {
+	out := published.Row{Data: []string{s.data}, Method: r.method, Label: r.label, Keys: map[string]string{}}
+	runs := r.complete()
+	if len(runs) == 0 {
+		return out
+	}
+	var config struct {
+		Data   map[string]any `toml:"data"`
+		Method map[string]any `toml:"method"`
+	}
+	text, err := runs[0].Config()
+	if err == nil {
+		_, err = toml.Decode(string(text), &config)
+	}
+	if err != nil {
+		return out // an imported run has none: its protocol is unknown, and equals nothing
+	}
+	for _, key := range slices.Sorted(maps.Keys(config.Method)) {
+		out.Keys[key] = fmt.Sprint(config.Method[key])
+	}
+	size := fmt.Sprint(config.Data["size"])
+	out.Data = append(out.Data, strings.TrimSuffix(s.data, "-"+size))
+	layout, _ := config.Data["set"].(string)
+	p := &out.Protocol
+	p.Size, p.Repeats, p.Selection = size, fmt.Sprint(len(runs)), "last"
+	if selection, ok := config.Method["selection"].(string); ok {
+		p.Selection = selection
+	}
+	var splits []string
+	if layout == "zhanglab" { // this layout is the official split
+		out.Data = append(out.Data, layout)
+		splits = append(splits, "official test")
+	}
+	if n := trainingImages.FindStringSubmatch(runs[0].Run.SplitRule); n != nil {
+		splits = append(splits, fmt.Sprintf("%s/%d/%d", n[1], s.normal, s.abnormal))
+	}
+	p.Split = strings.Join(splits, ", ")
+	return out
+}
+
+// trainingImages finds their number in a run's split rule.
+var trainingImages = regexp.MustCompile(`training: (?:all )?(\d+)`)
