@@ -8,7 +8,10 @@ import (
 	"thorax/framework/command"
 
 	// The methods. Each registers itself; nothing else imports them.
+	_ "thorax/baselines/feature"
 	_ "thorax/baselines/reconstruction"
+	_ "thorax/baselines/synthesis"
+	_ "thorax/baselines/trivial"
 )
 
 //go:embed baselines graphs/optim graphs/backbone
