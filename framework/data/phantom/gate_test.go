@@ -455,9 +455,9 @@ func TestPlainRulesFail(t *testing.T) {
 // TestLevelZeroIsSolvable: what a method can learn from appearance is there.
 func TestLevelZeroIsSolvable(t *testing.T) {
 	if testing.Short() {
-		t.Skip("draws 300 images")
+		t.Skip("draws 240 images")
 	}
-	normal, abnormal, limit := 120, 40, 0.70 // fewer normals to fit on
+	normal, abnormal, limit := 90, 30, 0.70 // fewer normals to fit on
 	if *full {
 		normal, abnormal, limit = 600, 600, 0.75
 	}

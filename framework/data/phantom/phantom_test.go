@@ -245,14 +245,14 @@ func dilate(region []bool, n, radius int) []bool {
 // the lesion only, which lies in the lung.
 func TestLesionsAreLocal(t *testing.T) {
 	if testing.Short() {
-		t.Skip("draws 120 images")
+		t.Skip("draws 80 images")
 	}
 	for _, modality := range []string{Radiograph, CT} {
 		o := small(modality, 0, 0)
 		sides := map[string]map[int]bool{}
 		for k, name := range kindNames {
 			sides[name] = map[int]bool{}
-			for i := range 6 {
+			for i := range 4 {
 				c := Case{Path: name, Abnormal: true, Subtype: name, Level: i % 4, patient: 10*k + i}
 				abnormal, err := o.render(c)
 				if err != nil {
