@@ -113,6 +113,16 @@ func (f *fitted) each(x tf.Output, from source, outputs []tf.Output, use func(fi
 	return nil
 }
 
+// rebatch returns f with scores for another batch size.
+func (f *fitted) rebatch(m framework.Method, batch int) *fitted {
+	g := *f
+	g.batch = batch
+	shape := tf.MakeShape(int64(batch), int64(f.side), int64(f.side), 1)
+	g.image = op.Placeholder(f.scope.Op("scored"), tf.Float, op.PlaceholderShape(shape))
+	g.scores = m.Score(f.scope.Inference(), g.image)
+	return &g
+}
+
 // score returns image scores and, if the method has them, maps.
 func (f *fitted) score(t testing.TB, from source) (scores []float64, maps [][]float32) {
 	t.Helper()
@@ -162,11 +172,7 @@ func openReal(t testing.TB, kind, name string) realSet {
 	}
 	o := data.DefaultOptions()
 	o.Set, o.Root, o.Validation = kind, root, 0
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := data.Open(o, filepath.Join(cache, "thorax"))
+	d, err := data.Open(o, filepath.Join(golden.Root(t), ".thorax", "cache"))
 	if err != nil {
 		t.Fatal(err)
 	}

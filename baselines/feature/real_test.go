@@ -40,7 +40,7 @@ func TestMapsOnRealImages(t *testing.T) {
 	} {
 		t.Run(tt.set+" "+tt.name, func(t *testing.T) {
 			set := openReal(t, tt.kind, tt.set)
-			scores, _ := fit(t, tt.m, 0, 32, 128, set.train).score(t, set.test)
+			scores, _ := fit(t, tt.m, 0, 16, 128, set.train).score(t, set.test)
 			got := auroc(t, scores, set.abnormal)
 			t.Logf("AUROC %.4f, reference %.3f", got, tt.want)
 			if got < tt.below || math.Abs(got-tt.want) > 0.05 {
