@@ -22,6 +22,7 @@ import (
 
 	"thorax/framework/data"
 	"thorax/framework/data/phantom"
+	"thorax/framework/published"
 	"thorax/framework/record"
 	"thorax/framework/report"
 )
@@ -30,9 +31,11 @@ import (
 // that need TensorFlow are in the files that the build tag "reports" leaves out.
 type cli struct {
 	tensorflowCommands
-	Table  tableCmd  `cmd:"" group:"results" help:"Print the tables of finished runs."`
-	Roc    rocCmd    `cmd:"" group:"results" name:"roc" help:"Draw ROC curves of finished runs."`
-	Report reportCmd `cmd:"" group:"results" help:"Write tables, ROC plots and an HTML page of finished runs."`
+	Table  tableCmd        `cmd:"" group:"results" help:"Print the tables of finished runs."`
+	Roc    rocCmd          `cmd:"" group:"results" name:"roc" help:"Draw ROC curves of finished runs."`
+	Report reportCmd       `cmd:"" group:"results" help:"Write tables, ROC plots and an HTML page of finished runs."`
+	Verify verifyCmd       `cmd:"" group:"results" help:"Compute every recorded figure anew from the raw scores; exits 1 and lists what drifted."`
+	Import importScoresCmd `cmd:"" group:"results" name:"import-scores" help:"Let scores of any other program join the tables and tests."`
 	Data   struct {
 		Check   checkCmd   `cmd:"" help:"Look for broken, doubled and mislabelled images before any training."`
 		Phantom phantomCmd `cmd:"" help:"Write a folder of generated chest images with masks."`
@@ -133,10 +136,40 @@ type tableCmd struct {
 	folders
 	Metrics []string `help:"Columns, such as auroc,ap,f1@q-val.05; default: those recorded." short:"m"`
 	Costs   bool     `help:"Add parameters, time per image, training time and peak memory."`
+	evidence
+	Intervals bool `help:"Add the 95 % interval over test images beside each image metric."`
+	Tests     bool `help:"Mark the best by paired tests, and print the matrix of tests between rows."`
+	Twins     bool `help:"Show each thresholded metric with the threshold of the validation normals, with the best on the test set, and the gap."`
 }
 
 func (tableCmd) Help() string {
-	return example("thorax table results/demo --metrics auroc,ap,sens@q-val.05 --costs")
+	return example("thorax table results/demo --metrics auroc,ap,sens@q-val.05 --costs",
+		"thorax table results/zhanglab --intervals --tests --published experiments/published/simsid.toml")
+}
+
+// evidence are the options of tables that look beyond the means.
+type evidence struct {
+	Published     []string `help:"TOML files of published figures, shown beside ours." type:"existingfile" placeholder:"FILE"`
+	Resamples     int      `help:"Resamples of the test images." default:"2000"`
+	BootstrapSeed uint64   `help:"Seed of the resampling." default:"1"`
+}
+
+func (e evidence) apply(o *report.Options) error {
+	if e.Resamples < 100 || e.Resamples > 1e6 {
+		return fmt.Errorf("%w: --resamples %d, need 100 to 1000000", errUsage, e.Resamples)
+	}
+	if e.BootstrapSeed == 0 {
+		return fmt.Errorf("%w: --bootstrap-seed 0, need 1 or more", errUsage)
+	}
+	o.Resamples, o.Seed = e.Resamples, e.BootstrapSeed
+	for _, path := range e.Published {
+		f, err := published.Read(path)
+		if err != nil {
+			return err
+		}
+		o.Published = append(o.Published, f)
+	}
+	return nil
 }
 
 func (c *tableCmd) Run(a *app) error {
@@ -144,7 +177,11 @@ func (c *tableCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return report.Terminal(a.stdout, entries, report.Options{Metrics: c.Metrics, Costs: c.Costs, Bold: terminal(a.stdout)})
+	o := report.Options{Metrics: c.Metrics, Costs: c.Costs, Bold: terminal(a.stdout), Intervals: c.Intervals, Tests: c.Tests, Twins: c.Twins}
+	if err := c.apply(&o); err != nil {
+		return err
+	}
+	return report.Terminal(a.stdout, entries, o)
 }
 
 type reportCmd struct {
@@ -153,6 +190,8 @@ type reportCmd struct {
 	Metrics []string `help:"Columns; default: those recorded." short:"m"`
 	Costs   bool     `help:"Add parameters, time per image, training time and peak memory."`
 	Title   string   `help:"Title of the page."`
+	evidence
+	Intervals bool `help:"Add intervals and twins to the Markdown and LaTeX tables too."`
 }
 
 func (reportCmd) Help() string {
@@ -164,7 +203,11 @@ func (c *reportCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return write(a, entries, c.Out, c.Paths[0], report.Options{Title: c.Title, Metrics: c.Metrics, Costs: c.Costs})
+	o := report.Options{Title: c.Title, Metrics: c.Metrics, Costs: c.Costs, Intervals: c.Intervals, Twins: c.Intervals}
+	if err := c.apply(&o); err != nil {
+		return err
+	}
+	return write(a, entries, c.Out, c.Paths[0], o)
 }
 
 type rocCmd struct {
