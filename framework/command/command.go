@@ -22,6 +22,7 @@ import (
 
 	"thorax/framework/data"
 	"thorax/framework/data/phantom"
+	"thorax/framework/lint"
 	"thorax/framework/published"
 	"thorax/framework/record"
 	"thorax/framework/report"
@@ -35,6 +36,7 @@ type cli struct {
 	Roc    rocCmd          `cmd:"" group:"results" name:"roc" help:"Draw ROC curves of finished runs."`
 	Report reportCmd       `cmd:"" group:"results" help:"Write tables, ROC plots and an HTML page of finished runs."`
 	Verify verifyCmd       `cmd:"" group:"results" help:"Compute every recorded figure anew from the raw scores; exits 1 and lists what drifted."`
+	Lint   lintCmd         `cmd:"" group:"results" help:"Look for pitfalls of evaluation in experiments and finished runs."`
 	Import importScoresCmd `cmd:"" group:"results" name:"import-scores" help:"Let scores of any other program join the tables and tests."`
 	Data   struct {
 		Check   checkCmd   `cmd:"" help:"Look for broken, doubled and mislabelled images before any training."`
@@ -191,7 +193,8 @@ type reportCmd struct {
 	Costs   bool     `help:"Add parameters, time per image, training time and peak memory."`
 	Title   string   `help:"Title of the page."`
 	evidence
-	Intervals bool `help:"Add intervals and twins to the Markdown and LaTeX tables too."`
+	Intervals bool              `help:"Add intervals and twins to the Markdown and LaTeX tables too."`
+	Annotate  map[string]string `help:"What you say to a finding of thorax lint, such as L6='negatives have other diseases'." placeholder:"CODE=TEXT"`
 }
 
 func (reportCmd) Help() string {
@@ -205,6 +208,13 @@ func (c *reportCmd) Run(a *app) error {
 	}
 	o := report.Options{Title: c.Title, Metrics: c.Metrics, Costs: c.Costs, Intervals: c.Intervals, Twins: c.Intervals}
 	if err := c.apply(&o); err != nil {
+		return err
+	}
+	notes, err := annotations(c.Paths, c.Annotate)
+	if err != nil {
+		return err
+	}
+	if o.Findings, err = findings(lint.Input{Entries: entries, Published: o.Published}, notes); err != nil {
 		return err
 	}
 	return write(a, entries, c.Out, c.Paths[0], o)

@@ -223,3 +223,46 @@ func TestImportScores(t *testing.T) {
 		t.Errorf("verify after the import: %v\n%s", err, out)
 	}
 }
+
+func TestLint(t *testing.T) {
+	root := makeResults(t)
+	file := filepath.Join(t.TempDir(), "x.toml")
+	text := "seeds = [0, 1, 2]\n[[data]]\nset = \"folder\"\nroot = \"images\"\n[[method]]\nname = \"chance\"\n[[method]]\nname = \"mean_intensity\"\n[[method]]\nname = \"file_size\"\n[report]\nmetrics = [\"auroc\", \"f1@f1-test\"]\n"
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(text)
+	out, err := command(t, "lint", file)
+	if err == nil || !strings.Contains(err.Error(), "1 findings") || !strings.Contains(out, "L1 ") || !strings.Contains(out, "remedy: ") {
+		t.Errorf("an oracle alone: %v\n%s", err, out)
+	}
+	write(text + "annotate = { L1 = \"for comparison with older papers\" }\n")
+	if out, err = command(t, "lint", file); err != nil || !strings.Contains(out, "annotated: for comparison with older papers") {
+		t.Errorf("annotated: %v\n%s", err, out)
+	}
+	write(strings.Replace(text, "f1@f1-test", "f1@q-val.05", 1))
+	if out, err = command(t, "lint", file); err != nil {
+		t.Errorf("sound: %v\n%s", err, out)
+	}
+	if out, err = command(t, "lint", root); err == nil || !strings.Contains(out, "L5 ") { // no patient ids, no trivial row
+		t.Errorf("results: %v\n%s", err, out)
+	}
+	if _, err = command(t, "lint", root, "--annotate", "L99=x"); !errors.Is(err, errUsage) {
+		t.Errorf("unknown code: %v", err)
+	}
+	// What is kept beside the runs comes into later reports.
+	if err := writeAnnotations(root, map[string]string{"L5": "ids were removed by the hospital"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = command(t, "report", root, "--resamples", "200"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"report.html", "table.md"} {
+		page, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil || !strings.Contains(string(page), "ids were removed by the hospital") {
+			t.Errorf("%s lacks the annotation: %v", name, err)
+		}
+	}
+}

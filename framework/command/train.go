@@ -13,7 +13,9 @@ import (
 	"thorax/framework"
 	"thorax/framework/config"
 	"thorax/framework/data"
+	"thorax/framework/lint"
 	"thorax/framework/metric"
+	"thorax/framework/published"
 	"thorax/framework/record"
 	"thorax/framework/report"
 	"thorax/framework/train"
@@ -151,6 +153,19 @@ func (c *runCmd) report(a *app, e *config.Experiment, sets dataSets) error {
 		case "png", "svg", "pdf":
 			o.Plots = append(o.Plots, f)
 		}
+	}
+	if e.Report.Published != "" {
+		f, err := published.Read(e.Report.Published)
+		if err != nil {
+			return err
+		}
+		o.Published = append(o.Published, f)
+	}
+	if err := writeAnnotations(dir, e.Report.Annotate); err != nil {
+		return err
+	}
+	if o.Findings, err = findings(lint.Input{Entries: entries, Published: o.Published}, e.Report.Annotate); err != nil {
+		return err
 	}
 	if err := report.Terminal(a.stdout, entries, o); err != nil {
 		return err

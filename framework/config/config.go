@@ -119,6 +119,8 @@ type Report struct {
 	Published string   `toml:"published"` // TOML file of published figures, relative to the experiment; "" if none
 	Maps      bool     `toml:"maps"`      // store anomaly maps and overlays of a few cases
 	Formats   []string `toml:"formats"`   // files to write besides the terminal's table
+
+	Annotate map[string]string `toml:"annotate"` // what the authors say to findings of lint, by code, such as L6
 }
 
 // DefaultReport returns the defaults: AUROC and AP in every format but PDF.
