@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"thorax/framework/data"
@@ -70,7 +72,7 @@ auroc = { mean = 70.0, sd = 0.4 }
 const soundConfig = "[data]\nname = \"chest-64\"\nset = \"folder\"\nroot = \"images\"\nsize = 64\nvalidation = 0.1\n[method]\nname = \"ae\"\n[train]\nscore_batch = 16\n"
 
 func newSound(t *testing.T) *sound {
-	s := &sound{root: t.TempDir(), experiment: soundExperiment, paper: soundPaper, images: map[string][]data.Finding{}, runs: map[string]*made{}}
+	s := &sound{experiment: soundExperiment, paper: soundPaper, images: map[string][]data.Finding{}, runs: map[string]*made{}}
 	for row, label := range []string{"AE", "PaDiM", "chance"} {
 		for seed := range 3 {
 			random := rand.New(rand.NewPCG(uint64(row), uint64(seed)))
@@ -112,16 +114,19 @@ func newSound(t *testing.T) *sound {
 func (s *sound) lint(t *testing.T, notes map[string]string) []Finding {
 	t.Helper()
 	in := Input{Images: s.images}
-	for _, m := range s.runs {
-		f, err := record.Create(filepath.Join(s.root, "x", m.run.Data, record.Slug(m.run.Label), fmt.Sprintf("seed-%d", m.run.Seed)))
-		if err != nil {
-			t.Fatal(err)
+	s.root = t.TempDir()
+	if err := os.CopyFS(s.root, os.DirFS(pristine(t))); err != nil {
+		t.Fatal(err)
+	}
+	untouched := newSound(t)
+	for key, m := range untouched.runs {
+		if s.runs[key] == nil {
+			os.RemoveAll(m.dir(s.root))
 		}
-		if m.maps != nil {
-			err = f.WriteMaps("test", m.maps)
-		}
-		if err := errors.Join(err, f.WriteRun(m.run), f.WriteScores(m.scores), f.WriteFigures(m.figures), f.WriteConfig([]byte(m.config))); err != nil {
-			t.Fatal(err)
+	}
+	for key, m := range s.runs {
+		if !reflect.DeepEqual(m, untouched.runs[key]) {
+			m.write(t, s.root)
 		}
 	}
 	var err error
@@ -153,6 +158,52 @@ func (s *sound) lint(t *testing.T, notes map[string]string) []Finding {
 		t.Fatal(err)
 	}
 	return found
+}
+
+func (m *made) dir(root string) string {
+	return filepath.Join(root, "x", m.run.Data, record.Slug(m.run.Label), fmt.Sprintf("seed-%d", m.run.Seed))
+}
+
+func (m *made) write(t *testing.T, root string) {
+	t.Helper()
+	f, err := record.Create(m.dir(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.maps != nil {
+		err = f.WriteMaps("test", m.maps)
+	}
+	if err := errors.Join(err, f.WriteRun(m.run), f.WriteScores(m.scores), f.WriteFigures(m.figures), f.WriteConfig([]byte(m.config))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pristine is a folder with the runs of a sound input, written once: each file is
+// synced to the disk.
+func pristine(t *testing.T) string {
+	once.Do(func() {
+		if once.dir, once.err = os.MkdirTemp("", "lint"); once.err == nil {
+			for _, m := range newSound(t).runs {
+				m.write(t, once.dir)
+			}
+		}
+	})
+	if once.err != nil {
+		t.Fatal(once.err)
+	}
+	return once.dir
+}
+
+var once struct {
+	sync.Once
+	dir string
+	err error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(once.dir)
+	os.Exit(code)
 }
 
 func replace(t *testing.T, text *string, old, new string) {
