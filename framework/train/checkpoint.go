@@ -188,6 +188,7 @@ func load(path string) (*checkpoint, error) {
 // restore gives every variable of s its value in c. A missing or misshapen one
 // is an error that names it.
 func (c *checkpoint) restore(x *session.Session, s *nn.Scope) error {
+	l := x.Loader()
 	for _, v := range s.Variables() {
 		a, ok := c.arrays[v.Path]
 		if !ok {
@@ -197,17 +198,20 @@ func (c *checkpoint) restore(x *session.Session, s *nn.Scope) error {
 		if v.DType == tf.Int64 {
 			var ints []int64
 			if ints, err = a.Int64(); err == nil {
-				err = x.SetInts(v, a.Shape, ints)
+				err = l.Set(v, session.Ints(a.Shape, ints))
 			}
 		} else {
 			var floats []float32
 			if floats, err = a.Float32(); err == nil {
-				err = x.Set(v, a.Shape, floats)
+				err = l.Set(v, session.Floats(a.Shape, floats))
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("checkpoint %s: %w", c.path, err)
 		}
+	}
+	if err := l.Flush(); err != nil {
+		return fmt.Errorf("checkpoint %s: %w", c.path, err)
 	}
 	return nil
 }

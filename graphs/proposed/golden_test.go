@@ -185,7 +185,7 @@ func (c *goldenState) start(t *testing.T, s *nn.Scope, x *session.Session) {
 	if err := x.Init(); err != nil {
 		t.Fatal(err)
 	}
-	set := 0
+	set, l := 0, x.Loader()
 	for _, v := range s.Variables() {
 		value, ok := c.values[v.Path]
 		if !ok {
@@ -194,10 +194,13 @@ func (c *goldenState) start(t *testing.T, s *nn.Scope, x *session.Session) {
 			}
 			continue
 		}
-		if err := x.Set(v, v.Shape, value); err != nil {
+		if err := l.Set(v, session.Floats(v.Shape, value)); err != nil {
 			t.Fatal(err)
 		}
 		set++
+	}
+	if err := l.Flush(); err != nil {
+		t.Fatal(err)
 	}
 	if set == 0 {
 		t.Fatal("no variable was set")

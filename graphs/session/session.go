@@ -147,6 +147,7 @@ func (x *Session) Init() error { return x.InitVariables(x.scope.Variables()) }
 
 // InitVariables sets the given variables to their initial values.
 func (x *Session) InitVariables(vars []*nn.Variable) error {
+	l := x.Loader()
 	for _, v := range vars {
 		value, shape, err := v.Initial()
 		if err != nil {
@@ -157,15 +158,53 @@ func (x *Session) InitVariables(vars []*nn.Variable) error {
 			for i, f := range value {
 				ints[i] = int64(f)
 			}
-			err = x.SetInts(v, shape, ints)
+			err = l.Set(v, Ints(shape, ints))
 		} else {
-			err = x.Set(v, shape, value)
+			err = l.Set(v, Floats(shape, value))
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return l.Flush()
+}
+
+// A Loader sets many variables in few runs. TensorFlow plans the whole graph
+// anew for every new set of operations to run: a run for each variable takes
+// longer than a step of training.
+type Loader struct {
+	session *Session
+	feeds   map[tf.Output]*tf.Tensor
+	loads   []*tf.Operation
+	bytes   int
+}
+
+// Loader returns a loader without variables.
+func (x *Session) Loader() *Loader { return &Loader{session: x, feeds: map[tf.Output]*tf.Tensor{}} }
+
+// Set gives a variable a value, at the latest by Flush. A wrong type or shape
+// is an error that names the variable.
+func (l *Loader) Set(v *nn.Variable, t *tf.Tensor) error {
+	if err := fits(v, t); err != nil {
+		return err
+	}
+	load, feed := v.Load()
+	l.feeds[feed] = t
+	l.loads = append(l.loads, load)
+	if l.bytes += size(t); l.bytes >= 256<<20 {
+		return l.Flush()
+	}
 	return nil
+}
+
+// Flush sets what is not set yet.
+func (l *Loader) Flush() error {
+	if len(l.loads) == 0 {
+		return nil
+	}
+	_, err := l.session.Run(l.feeds, nil, l.loads...)
+	*l = *l.session.Loader()
+	return err
 }
 
 // Set gives a float32 variable the given shape and row-major values.
@@ -181,6 +220,17 @@ func (x *Session) SetInts(v *nn.Variable, shape []int, value []int64) error {
 // SetTensor gives a variable a value. A wrong type or shape is an error that
 // names the variable.
 func (x *Session) SetTensor(v *nn.Variable, t *tf.Tensor) error {
+	if err := fits(v, t); err != nil {
+		return err
+	}
+	load, feed := v.Load()
+	if _, err := x.Run(map[tf.Output]*tf.Tensor{feed: t}, nil, load); err != nil {
+		return fmt.Errorf("variable %s: %w", v.Path, err)
+	}
+	return nil
+}
+
+func fits(v *nn.Variable, t *tf.Tensor) error {
 	got := t.Shape()
 	ok := len(got) == len(v.Shape) && t.DataType() == v.DType
 	for i := range v.Shape {
@@ -188,10 +238,6 @@ func (x *Session) SetTensor(v *nn.Variable, t *tf.Tensor) error {
 	}
 	if !ok {
 		return fmt.Errorf("variable %s: has shape %v, the value has %v", v.Path, v.Shape, got)
-	}
-	load, feed := v.Load()
-	if _, err := x.Run(map[tf.Output]*tf.Tensor{feed: t}, nil, load); err != nil {
-		return fmt.Errorf("variable %s: %w", v.Path, err)
 	}
 	return nil
 }
