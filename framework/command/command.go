@@ -36,6 +36,7 @@ type cli struct {
 	Roc    rocCmd          `cmd:"" group:"results" name:"roc" help:"Draw ROC curves of finished runs."`
 	Report reportCmd       `cmd:"" group:"results" help:"Write tables, ROC plots and an HTML page of finished runs."`
 	Verify verifyCmd       `cmd:"" group:"results" help:"Compute every recorded figure anew from the raw scores; exits 1 and lists what drifted."`
+	Diff   diffCmd         `cmd:"" group:"results" help:"Compare two rows: changed keys, keys without effect, paired tests of the change."`
 	Lint   lintCmd         `cmd:"" group:"results" help:"Look for pitfalls of evaluation in experiments and finished runs."`
 	Import importScoresCmd `cmd:"" group:"results" name:"import-scores" help:"Let scores of any other program join the tables and tests."`
 	Data   struct {

@@ -259,9 +259,8 @@ func recordedSpecs(e record.Entry) ([]metric.Spec, error) {
 	return specs, nil
 }
 
-// evaluate computes the figures of scores alone.
-func evaluate(specs []metric.Spec, scores []record.Score) []metric.Figure {
-	var in metric.Input
+// imageInput is what image metrics are computed from.
+func imageInput(scores []record.Score) (in metric.Input) {
 	for _, s := range scores {
 		if s.Split == "test" {
 			in.Scores, in.Abnormal = append(in.Scores, s.Score), append(in.Abnormal, s.Abnormal)
@@ -272,7 +271,12 @@ func evaluate(specs []metric.Spec, scores []record.Score) []metric.Figure {
 	if !slices.Contains(in.ValidationAbnormal, true) {
 		in.ValidationAbnormal = nil
 	}
-	figures := metric.EvalAll(specs, in)
+	return in
+}
+
+// evaluate computes the figures of scores alone.
+func evaluate(specs []metric.Spec, scores []record.Score) []metric.Figure {
+	figures := metric.EvalAll(specs, imageInput(scores))
 	for i, spec := range specs {
 		if spec.Pixel() {
 			figures[i].Reason = "imported scores have no anomaly maps"

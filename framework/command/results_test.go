@@ -266,3 +266,47 @@ func TestLint(t *testing.T) {
 		}
 	}
 }
+
+func TestDiff(t *testing.T) {
+	root := filepath.Join(makeResults(t), "made/set-32")
+	out, err := command(t, "diff", filepath.Join(root, "ae"), filepath.Join(root, "ae-16"), "--resamples", "500")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"  method.latent: 4 → 16\n", "B − A on seeds 0, 1, 2", "auroc", "paired t over seeds", "DeLong of seed-averaged"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "unused") || strings.Contains(out, "label") {
+		t.Errorf("names are no change of the configuration:\n%s", out)
+	}
+	// The same scores under another key: the key is unused.
+	results := filepath.Dir(filepath.Dir(root))
+	makeRun(t, results, "AE unused", 0, 0, .5, strings.Replace(aeConfig, "latent = 4", "latent = 4\nwidth = 9", 1))
+	out, err = command(t, "diff", filepath.Join(root, "ae"), filepath.Join(root, "ae-unused"))
+	if err != nil || !strings.Contains(out, "method.width: none → 9") || !strings.Contains(out, "unused keys: every score of seeds 0 is the same") {
+		t.Errorf("an unused key: %v\n%s", err, out)
+	}
+	// One configuration under two names.
+	makeRun(t, results, "AE again", 5, 0, .5, strings.Replace(aeConfig, `"AE"`, `"AE again"`, 1))
+	if _, err = command(t, "diff", filepath.Join(root, "ae"), filepath.Join(root, "ae-again")); err == nil || !strings.Contains(err.Error(), "resolve to the same configuration") {
+		t.Errorf("one configuration twice: %v", err)
+	}
+	if _, err = command(t, "diff", filepath.Join(root, "ae"), root); !errors.Is(err, errUsage) {
+		t.Errorf("several rows on one side: %v", err)
+	}
+	// Other test images are not tested.
+	f := makeRun(t, results, "AE other images", 6, 0, .5, strings.Replace(aeConfig, "latent = 4", "latent = 5", 1))
+	scores, err := f.Scores()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.WriteScores(scores[:len(scores)-1]); err != nil {
+		t.Fatal(err)
+	}
+	out, err = command(t, "diff", filepath.Join(root, "ae"), filepath.Join(root, "ae-other-images"))
+	if err != nil || !strings.Contains(out, "no test: the two sides scored other test images") {
+		t.Errorf("other images: %v\n%s", err, out)
+	}
+}

@@ -46,11 +46,7 @@ func (r Run) Hash() string {
 // keys that enter Hash and differ, in alphabetical order, as "key: old → new"
 // with "none" for a key one side lacks. It is empty if and only if the hashes agree.
 func (r Run) Diff(resolved []byte) []string {
-	var table map[string]any
-	if _, err := toml.Decode(string(resolved), &table); err != nil {
-		return []string{fmt.Sprintf("config.toml: not readable (%v)", err)}
-	}
-	stored, err := tree(reflect.ValueOf(table))
+	old, err := Relevant(resolved)
 	if err != nil {
 		return []string{fmt.Sprintf("config.toml: not readable (%v)", err)}
 	}
@@ -58,9 +54,6 @@ func (r Run) Diff(resolved []byte) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	old := map[string]any{}
-	flatten("", stored, old)
-	keep(old)
 	var diff []string
 	for _, k := range sortedKeys(now) {
 		if was, ok := old[k]; !ok {
@@ -76,6 +69,23 @@ func (r Run) Diff(resolved []byte) []string {
 	}
 	slices.Sort(diff)
 	return diff
+}
+
+// Relevant reads a stored configuration and returns its keys that enter Hash, by
+// dotted name, as TOML literals. It does not check them.
+func Relevant(resolved []byte) (map[string]any, error) {
+	var table map[string]any
+	if _, err := toml.Decode(string(resolved), &table); err != nil {
+		return nil, err
+	}
+	stored, err := tree(reflect.ValueOf(table))
+	if err != nil {
+		return nil, err
+	}
+	keys := map[string]any{}
+	flatten("", stored, keys)
+	keep(keys)
+	return keys, nil
 }
 
 // relevant maps each key that enters Hash to its TOML literal.
