@@ -47,8 +47,8 @@ type pageSet struct {
 
 type (
 	pageHead struct {
-		Text, ID string
-		Oracle   bool
+		Text, ID, Class string
+		Oracle          bool
 	}
 	pageRow struct {
 		Label, Family, Seeds, Marks string
@@ -56,9 +56,9 @@ type (
 		Cells                       []pageCell
 	}
 	pageCell struct {
-		Text, Marks, Full string
-		Sort              string // number to sort by; "" where there is none
-		Best, Oracle      bool
+		Text, Marks, Full, Class string
+		Sort                     string // number to sort by; "" where there is none
+		Best                     bool
 	}
 	pageMatrix struct {
 		Note string
@@ -110,7 +110,7 @@ func newPageSet(s *set, st *study, t *table, o Options) (pageSet, error) {
 	ps := pageSet{Name: s.data, Anchor: record.Slug(s.data), FloorLabel: floorLabel, Caption: strings.Join(t.caption, ". ") + ".",
 		Best: t.bestNote("Bold", "≈") + t.starNote() + "."}
 	for j, c := range t.columns {
-		head := pageHead{Text: c.head, ID: c.id, Oracle: c.oracle}
+		head := pageHead{Text: c.head, ID: c.id, Class: c.class(), Oracle: c.oracle}
 		ps.Head = append(ps.Head, head)
 		if c.kind == figures {
 			ps.Definitions = append(ps.Definitions, head)
@@ -121,7 +121,7 @@ func newPageSet(s *set, st *study, t *table, o Options) (pageSet, error) {
 		row := pageRow{Label: r.label, Family: r.family, Seeds: r.seedText(), Marks: r.marks, First: r.trivial && i > 0 && !t.rows[i-1].trivial}
 		for j, c := range t.columns {
 			x := r.cells[j]
-			cell := pageCell{Text: c.text(x), Marks: join(",", x.standing.mark(), x.marks), Best: x.best, Oracle: c.oracle, Full: x.full(c)}
+			cell := pageCell{Text: c.text(x), Marks: join(",", x.standing.mark(), x.marks), Best: x.best, Class: c.class(), Full: x.full(c)}
 			if x.n > 0 {
 				value := x.mean
 				if c.kind == interval {
@@ -161,6 +161,18 @@ func newPageSet(s *set, st *study, t *table, o Options) (pageSet, error) {
 	}
 	ps.Sheet, err = newSheet(s, o.Images[s.data])
 	return ps, err
+}
+
+// class is the style of a column.
+func (c column) class() string {
+	var words []string
+	if c.oracle {
+		words = append(words, "oracle")
+	}
+	if c.kind == interval {
+		words = append(words, "interval")
+	}
+	return strings.Join(words, " ")
 }
 
 // full is what hovering over a cell tells.
