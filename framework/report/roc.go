@@ -1,20 +1,15 @@
 package report
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"image/color"
 	"io"
 
 	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgpdf"
-	"gonum.org/v1/plot/vg/vgsvg"
 
 	"thorax/framework/metric"
 )
@@ -22,10 +17,21 @@ import (
 // errNoCurve says that no run of a data set has test scores of both classes.
 var errNoCurve = errors.New("no complete run with scores of both classes")
 
-// A roc is one data set's plot of all methods.
-type roc struct {
-	title  string
-	curves []curve
+// curves is one data set's plot of a curve for each row, in the unit square.
+type curves struct {
+	title, x, y    string
+	head           string      // of the legend
+	reference      plotter.XYs // dotted: what needs no model
+	referenceLabel string
+	curves         []curve
+}
+
+// newCurves is an empty plot of ROC curves.
+func newCurves(s *set) *curves {
+	return &curves{
+		title: s.rows[0].experiment + ": " + s.data, x: "false-positive rate (1 − specificity)", y: "true-positive rate (sensitivity)",
+		head: "AUROC, mean ± sd over seeds", reference: plotter.XYs{{X: 0, Y: 0}, {X: 1, Y: 1}}, referenceLabel: chanceLabel,
+	}
 }
 
 // A curve is the vertical average of a row's ROC curves over its seeds: at each
@@ -40,8 +46,8 @@ type curve struct {
 
 // newROC averages the curves of a set. A row without a usable run is left out;
 // if all are, the error is errNoCurve.
-func newROC(s *set) (*roc, error) {
-	p := &roc{title: s.rows[0].experiment + ": " + s.data}
+func newROC(s *set) (*curves, error) {
+	p := newCurves(s)
 	for _, r := range s.rows {
 		var seeds [][]metric.ROCPoint
 		var areas []float64
@@ -139,83 +145,33 @@ func style(i int, trivial bool) draw.LineStyle {
 	return draw.LineStyle{Color: palette[i%len(palette)], Width: vg.Points(1.6), Dashes: dashes[i%len(dashes)]}
 }
 
-// dpi is the resolution of a PNG in print.
-const dpi = 220
-
 // draw writes the plot as png, svg or pdf: square axes 11 cm wide, the legend at
-// their right with the AUROC of each row.
-func (p *roc) draw(w io.Writer, format string) error {
+// their right.
+func (p *curves) draw(w io.Writer, format string) error {
 	axes, legend, err := p.build()
 	if err != nil {
 		return err
 	}
-	side := 12.5 * vg.Centimeter
-	key := legendWidth(legend, p.curves)
-	width, height := side, max(side, legendHeight(legend, len(p.curves)+2))
-	const margin = 8 // points around all, and between axes and legend
-
-	// The margins for tick labels and titles differ, so the width is what makes
-	// the axes square.
-	probe := axes.DataCanvas(draw.NewCanvas(vgsvg.New(width, side), width, side))
-	width += probe.Size().Y - probe.Size().X
-	w0, h0 := width+key+3*margin, height+2*margin
-	var canvas vg.CanvasWriterTo
-	switch format {
-	case "png":
-		canvas = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(w0, h0), vgimg.UseDPI(dpi))}
-	case "svg":
-		canvas = vgsvg.New(w0, h0)
-	case "pdf":
-		canvas = vgpdf.New(w0, h0)
-	default:
-		return fmt.Errorf("plot format %q, need png, svg or pdf", format)
+	labels := []string{p.head, p.referenceLabel}
+	for _, c := range p.curves {
+		labels = append(labels, c.label)
 	}
-	whole := draw.NewCanvas(canvas, w0, h0)
-	whole.SetColor(color.White)
-	whole.Fill(whole.Rectangle.Path())
-	inner := draw.Crop(whole, margin, -margin, margin, -margin)
-	axes.Draw(draw.Crop(inner, 0, -key-margin, height-side, 0))
-	legend.Draw(draw.Crop(inner, width+margin, 0, 0, -vg.Points(26)))
-	if format != "svg" {
-		_, err = canvas.WriteTo(w)
-		return err
-	}
-	var svg bytes.Buffer
-	if _, err := canvas.WriteTo(&svg); err != nil {
-		return err
-	}
-	// Where the font is missing, take one of the same widths.
-	_, err = w.Write(bytes.ReplaceAll(svg.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")))
-	return err
+	c := chart{axes: axes, legend: legend, labels: labels, height: 12.5 * vg.Centimeter}
+	return c.draw(w, format)
 }
 
-// sans is the plot's font, as wide as Arial.
-func sans(size vg.Length) font.Font {
-	return font.Font{Typeface: "Liberation", Variant: "Sans", Size: size}
-}
-
-func (p *roc) build() (*plot.Plot, *plot.Legend, error) {
-	axes := plot.New()
-	axes.Title.Text = p.title
-	axes.Title.TextStyle.Font = sans(11)
-	axes.Title.Padding = vg.Points(6)
-	for _, a := range []struct {
-		axis *plot.Axis
-		name string
-	}{{&axes.X, "false-positive rate (1 − specificity)"}, {&axes.Y, "true-positive rate (sensitivity)"}} {
-		a.axis.Min, a.axis.Max = 0, 1
-		a.axis.Label.Text = a.name
-		a.axis.Label.TextStyle.Font = sans(10)
-		a.axis.Tick.Label.Font = sans(9)
-		a.axis.Padding = 0
-		a.axis.Tick.Marker = plot.ConstantTicks{
+func (p *curves) build() (*plot.Plot, *plot.Legend, error) {
+	axes := newAxes(p.title, p.x, p.y)
+	for _, a := range []*plot.Axis{&axes.X, &axes.Y} {
+		a.Min, a.Max = 0, 1
+		a.Tick.Marker = plot.ConstantTicks{
 			{Value: 0, Label: "0"}, {Value: .2, Label: "0.2"}, {Value: .4, Label: "0.4"},
 			{Value: .6, Label: "0.6"}, {Value: .8, Label: "0.8"}, {Value: 1, Label: "1"},
 		}
 	}
 	grid := plotter.NewGrid()
 	grid.Horizontal.Color, grid.Vertical.Color = color.Gray{0xe8}, color.Gray{0xe8}
-	chance, err := plotter.NewLine(plotter.XYs{{X: 0, Y: 0}, {X: 1, Y: 1}})
+	chance, err := plotter.NewLine(p.reference)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -264,31 +220,13 @@ func (p *roc) build() (*plot.Plot, *plot.Legend, error) {
 			axes.Add(lines[i])
 		}
 	}
-	legend := plot.NewLegend()
-	legend.Top, legend.Left = true, true
-	legend.TextStyle.Font = sans(8.5)
-	legend.Padding = vg.Points(3.2)
-	legend.ThumbnailWidth = vg.Points(30)
-	legend.YPosition = draw.PosCenter
-	legend.Add("AUROC, mean ± sd over seeds")
+	legend := newLegend()
+	legend.Add(p.head)
 	for i, c := range p.curves {
 		legend.Add(c.label, lines[i])
 	}
-	legend.Add(chanceLabel, chance)
-	return axes, &legend, nil
+	legend.Add(p.referenceLabel, chance)
+	return axes, legend, nil
 }
 
 const chanceLabel = "chance line  0.500"
-
-func legendWidth(l *plot.Legend, curves []curve) vg.Length {
-	width := l.TextStyle.Width(chanceLabel)
-	for _, c := range curves {
-		width = max(width, l.TextStyle.Width(c.label))
-	}
-	return max(width, l.TextStyle.Width("AUROC, mean ± sd over seeds")) + l.ThumbnailWidth + vg.Points(16)
-}
-
-func legendHeight(l *plot.Legend, entries int) vg.Length {
-	line := l.TextStyle.Height("0Ag±") + l.Padding
-	return vg.Length(entries)*line + vg.Points(40)
-}
