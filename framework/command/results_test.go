@@ -310,3 +310,28 @@ func TestDiff(t *testing.T) {
 		t.Errorf("other images: %v\n%s", err, out)
 	}
 }
+
+func TestPlot(t *testing.T) {
+	root := makeResults(t)
+	out := t.TempDir()
+	listed, err := command(t, "plot", root, "--kind", "dots,sweep", "--format", "svg", "--out", out, "--resamples", "200")
+	if err != nil || strings.TrimSpace(listed) != filepath.Join(out, "dots-set-32.svg") { // nothing was varied
+		t.Errorf("%v\n%s", err, listed)
+	}
+	if _, err = command(t, "plot", root, "--kind", "ranks", "--out", out); err == nil {
+		t.Error("ranks over one data set: no error")
+	}
+	if _, err = command(t, "plot", root, "--kind", "pie"); !errors.Is(err, errUsage) {
+		t.Errorf("a pie: %v", err)
+	}
+}
+
+// Every command has an example in its help.
+func TestHelp(t *testing.T) {
+	for _, name := range []string{"table", "roc", "plot", "report", "verify", "diff", "lint", "import-scores"} {
+		out, err := command(t, name, "--help")
+		if err != nil || !strings.Contains(out, "Example:") || !strings.Contains(out, "thorax "+name) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}

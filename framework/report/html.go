@@ -38,6 +38,7 @@ type pageSet struct {
 	Notes        []pageNote
 	Matrix       *pageMatrix
 	ROC          template.HTML // "" where no curve could be drawn
+	PR, Dots     template.HTML // the same
 	Histograms   []pageHistogram
 	Sheet        *sheet
 	Runs         []pageRun
@@ -143,8 +144,17 @@ func newPageSet(s *set, st *study, t *table, o Options) (pageSet, error) {
 		ps.Matrix = m.page()
 	}
 	var err error
-	if ps.ROC, err = inlineROC(s); err != nil {
-		return ps, err
+	for _, plot := range []struct {
+		to   *template.HTML
+		make func(*set, *study) (painter, error)
+	}{
+		{&ps.ROC, func(s *set, _ *study) (painter, error) { return newROC(s) }},
+		{&ps.PR, precisionRecall},
+		{&ps.Dots, dotsAndIntervals},
+	} {
+		if *plot.to, err = inline(plot.make(s, st)); err != nil {
+			return ps, fmt.Errorf("plot of %s: %w", s.data, err)
+		}
 	}
 	for _, r := range s.rows {
 		for _, run := range r.runs {
@@ -203,10 +213,9 @@ func (m *matrix) page() *pageMatrix {
 	return out
 }
 
-// inlineROC is the SVG without its XML declaration; "" without curves.
-func inlineROC(s *set) (template.HTML, error) {
-	p, err := newROC(s)
-	if errors.Is(err, errNoCurve) {
+// inline is a plot's SVG without its XML declaration; "" where there is nothing to plot.
+func inline(p painter, err error) (template.HTML, error) {
+	if errors.Is(err, errNoCurve) || errors.Is(err, errNothing) {
 		return "", nil
 	}
 	if err != nil {
@@ -214,7 +223,7 @@ func inlineROC(s *set) (template.HTML, error) {
 	}
 	var b bytes.Buffer
 	if err := p.draw(&b, "svg"); err != nil {
-		return "", fmt.Errorf("roc of %s: %w", s.data, err)
+		return "", err
 	}
 	i := bytes.Index(b.Bytes(), []byte("<svg"))
 	return template.HTML(b.Bytes()[max(0, i):]), nil // the plotter escapes labels
