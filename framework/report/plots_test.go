@@ -36,13 +36,21 @@ func TestPlots(t *testing.T) {
 		out = dir
 	}
 	o := Options{Metrics: []string{"auroc", "sens@q-val.05"}, Resamples: 200}
+	o.Plots = []string{"svg"}
 	files, left, err := Plots(out, entries, PlotKinds(), o)
-	if err != nil || len(left) > 0 {
-		t.Fatalf("%v, left out %q", err, left)
+	if err != nil || len(left) > 0 || len(files) != 6*2+1 {
+		t.Fatalf("%v, left out %q, files %q", err, left, files)
 	}
-	if len(files) != (6*2+1)*3 {
-		t.Errorf("%d files: %q", len(files), files)
+	o.Plots, o.Resamples = []string{"png", "pdf"}, 100
+	one, err := record.Find(filepath.Join(root, "ct-32"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	more, left, err := Plots(out, one, []string{"roc", "scores", "dots"}, o)
+	if err != nil || len(left) > 0 || len(more) != 6 {
+		t.Fatalf("%v, left out %q, files %q", err, left, more)
+	}
+	files = append(files, more...)
 	for _, file := range files {
 		b, err := os.ReadFile(file)
 		if err != nil {
