@@ -196,7 +196,7 @@ type reportCmd struct {
 	Title   string   `help:"Title of the page."`
 	evidence
 	Intervals bool              `help:"Add intervals and twins to the Markdown and LaTeX tables too."`
-	Annotate  map[string]string `help:"What you say to a finding of thorax lint, such as L6='negatives have other diseases'." placeholder:"CODE=TEXT"`
+	Annotate  map[string]string `help:"What you say to a finding of thorax lint, such as L6='negatives have other diseases'." placeholder:"CODE=TEXT" mapsep:"none"`
 }
 
 func (reportCmd) Help() string {

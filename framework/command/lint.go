@@ -22,7 +22,7 @@ type lintCmd struct {
 	Paths     []string          `arg:"" name:"path" help:"Experiment files and result folders." type:"path"`
 	Images    bool              `help:"Read the images of each experiment too, as thorax data check does."`
 	Published []string          `help:"TOML files of published figures, held against the rest." type:"existingfile" placeholder:"FILE"`
-	Annotate  map[string]string `help:"What you say to a finding, such as L6='negatives have other diseases'; it is kept with the finding." placeholder:"CODE=TEXT"`
+	Annotate  map[string]string `help:"What you say to a finding, such as L6='negatives have other diseases'; it is kept with the finding." placeholder:"CODE=TEXT" mapsep:"none"`
 }
 
 func (lintCmd) Help() string {

@@ -249,7 +249,7 @@ func TestLint(t *testing.T) {
 	if out, err = command(t, "lint", root); err == nil || !strings.Contains(out, "L5 ") { // no patient ids, no trivial row
 		t.Errorf("results: %v\n%s", err, out)
 	}
-	if _, err = command(t, "lint", root, "--annotate", "L99=x"); !errors.Is(err, errUsage) {
+	if _, err = command(t, "lint", root, "--annotate", "L99=x; y"); !errors.Is(err, errUsage) {
 		t.Errorf("unknown code: %v", err)
 	}
 	// What is kept beside the runs comes into later reports.
