@@ -115,7 +115,7 @@ func csvTable(tables []*table) []byte {
 		write := func(r tableRow, seeds []string, c column, x cell) {
 			out.Write(append(append([]string{t.experiment, t.data, r.label, r.method, r.family}, seeds...),
 				c.name, c.id, strconv.FormatBool(c.oracle), number(x.mean, x.n > 0), number(x.sd, x.n > 1),
-				strconv.Itoa(x.n), number(x.low, x.ranged), number(x.top, x.ranged), strconv.FormatBool(x.best), x.standing.word(c), t.noteTexts(r.marks, x.marks)))
+				strconv.Itoa(x.n), number(x.low, x.ranged), number(x.top, x.ranged), strconv.FormatBool(x.best), x.place(c), t.noteTexts(r.marks, x.marks)))
 		}
 		for _, r := range t.rows {
 			for j, c := range t.columns {
@@ -135,12 +135,15 @@ func csvTable(tables []*table) []byte {
 	return b.Bytes()
 }
 
-// word names a standing for machines; "" for columns that are not tested.
-func (s standing) word(c column) string {
-	if c.kind != figures {
-		return ""
+// place names a cell's standing by tests, or the gap and verdict of a published value.
+func (x cell) place(c column) string {
+	switch c.kind {
+	case figures:
+		return [...]string{"untested", "best", "tie", "p<.05", "p<.01", "p<.001"}[x.standing]
+	case paper:
+		return x.words
 	}
-	return [...]string{"untested", "best", "tie", "p<.05", "p<.01", "p<.001"}[s]
+	return ""
 }
 
 // noteTexts spells the footnotes out, separated by " | ".

@@ -142,7 +142,7 @@ func (s *set) columns(o Options) []column {
 		if t, ok := twinOf(spec); o.Twins && ok && spec.Oracle() && hasID(specs, t.honest) {
 			out = append(out, column{head: "gap", name: "gap:" + spec.Name, id: t.oracle.ID() + " - " + t.honest.ID(), oracle: true, format: signedDigits, kind: gap, spec: spec, twin: t})
 		}
-		if len(o.Published) > 0 {
+		if s.printed(spec, o.Published) {
 			out = append(out, column{head: "published " + head, name: "published:" + spec.Name, id: spec.ID(), oracle: spec.Oracle(), format: threeDigits, kind: paper, spec: spec})
 		}
 	}
@@ -152,6 +152,15 @@ func (s *set) columns(o Options) []column {
 		}
 	}
 	return out
+}
+
+// printed reports whether a source prints a metric of some row; a column of dashes
+// would say nothing.
+func (s *set) printed(spec metric.Spec, files []*published.File) bool {
+	return len(files) > 0 && slices.ContainsFunc(s.rows, func(r *row) bool {
+		_, ok := published.Compare(files, r.asPublished(s), spec, metric.Summary{N: 1})
+		return ok
+	})
 }
 
 func hasID(specs []metric.Spec, spec metric.Spec) bool {
@@ -398,7 +407,7 @@ func caption(s *set, st *study, columns []column, o Options) []string {
 	if o.Twins {
 		out = append(out, "gap: what choosing the threshold with the test labels adds")
 	}
-	if len(o.Published) > 0 {
+	if slices.ContainsFunc(columns, func(c column) bool { return c.kind == paper }) {
 		out = append(out, fmt.Sprintf("Published: as printed, in percent, then the signed gap in points and in combined sd, and the verdict of two one-sided tests with a margin of %g points; unlike protocols are not subtracted", 100*published.Margin))
 	}
 	for _, c := range columns {
