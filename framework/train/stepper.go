@@ -39,16 +39,12 @@ func NewStepper(m framework.Method, seed uint64, in framework.Inputs, steps int,
 // Scope returns the scope that the method was built on.
 func (s *Stepper) Scope() *nn.Scope { return s.program.scope }
 
-// Step takes step k of the phase and returns the losses of the updates that
-// step then, if logging. Images is the only placeholder that is fed.
-func (s *Stepper) Step(k int, images *tf.Tensor, logging bool) (map[string]float64, error) {
+// Step takes step k of the phase on the given inputs and returns the losses of
+// the updates that step then.
+func (s *Stepper) Step(k int, feeds map[tf.Output]*tf.Tensor) (map[string]float64, error) {
 	c := s.program.phases[0]
-	var names []string
-	var fetch []tf.Output
-	if logging {
-		names, fetch = c.losses(k)
-	}
-	out, err := s.Session.Run(map[tf.Output]*tf.Tensor{s.Inputs.Image: images}, fetch, c.targets(k)...)
+	names, fetch := c.losses(k)
+	out, err := s.Session.Run(feeds, fetch, c.targets(k)...)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ const heads = 8
 func (g Generator) block(s *nn.Scope, z tf.Output, f *Features, mask Masks) tf.Output {
 	tiles := g.Patches * g.Patches
 	r, c := nn.Height(s, z), nn.Channels(s, z)
-	reduced := nn.ReLU(s, convNorm(s.In("reduce"), z, nn.Conv{Out: c / 4, Kernel: 1, NoBias: true}))
+	reduced := nn.ReLU(s, convNorm(s.In("reduce"), z, nn.Conv{Out: c / 4, Kernel: 1, NoBias: true}, nn.BN{}))
 	f.Query = nn.Reshape(s, reduced, -1, tiles, r*r*c/4) // [B,P²,E]
 
 	queries := nn.Transpose(s, f.Query, 1, 0, 2) // [P²,B,E]: a tile's place in the image is its group
@@ -35,7 +35,7 @@ func (g Generator) block(s *nn.Scope, z tf.Output, f *Features, mask Masks) tf.O
 	n = nn.Reshape(s, n, -1, r, r, c/4)
 	code := nn.Tile(s, g.code(s, r), nn.Batch(s, z)/tiles, 1, 1, 1)
 	y := nn.Concat(s, -1, n, code)
-	y = nn.ReLU(s, convNorm(s.In("expand"), y, nn.Conv{Out: c, Kernel: 1}))
+	y = nn.ReLU(s, convNorm(s.In("expand"), y, nn.Conv{Out: c, Kernel: 1}, nn.BN{}))
 	f.Painted = mask.shortcut(s.In("mask"), y, z, g.MaskInpainting)
 	return f.Painted
 }

@@ -34,7 +34,7 @@ func (d Discriminator) Build(s *nn.Scope, x tf.Output) tf.Output {
 	for i := range n {
 		conv.Out = d.width(i)
 		at := s.At(i)
-		h = nn.BatchNorm(at.In("norm"), nn.Conv2D(at, h, conv), nn.BN{PerSample: d.PerSample && !s.Training()})
+		h = convNorm(at, h, conv, nn.BN{PerSample: d.PerSample && !s.Training()})
 		h = nn.LeakyReLU(at, h, 0.2)
 	}
 	return nn.Reshape(s, nn.Dense(s.In("out"), nn.Flatten(s, h), 1), -1)

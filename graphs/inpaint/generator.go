@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	tf "github.com/wamuir/graft/tensorflow"
+	"github.com/wamuir/graft/tensorflow/op"
 
 	"thorax/graphs/nn"
 )
@@ -278,15 +279,34 @@ func Hide(s *nn.Scope, x tf.Output, p int, probability float64) tf.Output {
 // [B,H,W,·] → [B,H/stride,W/stride,out].
 func residual(s *nn.Scope, x tf.Output, out, stride int) tf.Output {
 	conv := nn.Conv{Out: out, Kernel: 3, Stride: stride, Pad: nn.Symmetric(1)}
-	a := nn.ReLU(s, convNorm(s.At(0), x, conv))
+	a := nn.ReLU(s, convNorm(s.At(0), x, conv, nn.BN{}))
 	conv.Stride = 1
-	y := nn.ReLU(s, convNorm(s.At(1), a, conv))
-	y = convNorm(s.At(2), y, conv)
+	y := nn.ReLU(s, convNorm(s.At(1), a, conv, nn.BN{}))
+	y = convNorm(s.At(2), y, conv, nn.BN{})
 	return nn.ReLU(s, nn.Add(s, y, a))
 }
 
-func convNorm(s *nn.Scope, x tf.Output, c nn.Conv) tf.Output {
-	return nn.BatchNorm(s.In("norm"), nn.Conv2D(s, x, c), nn.BN{})
+// convNorm is a convolution and its batch norm. In training, the mean is
+// taken off in place of adding the bias: what batch norm makes of both is the
+// same, but the running mean, which has the bias; and a sum of numbers around 0
+// is far more exact.
+func convNorm(s *nn.Scope, x tf.Output, c nn.Conv, n nn.BN) tf.Output {
+	if !s.Training() {
+		return nn.BatchNorm(s.In("norm"), nn.Conv2D(s, x, c), n)
+	}
+	biased := !c.NoBias
+	c.NoBias = true
+	y := nn.Conv2D(s, x, c)
+	n.Centre = nn.Mean(s, nn.Reshape(s, y, -1, c.Out), 0)
+	offset := nn.Neg(s, n.Centre)
+	if biased {
+		bias := s.Variable("bias", nn.PyTorch(c.Kernel*c.Kernel*nn.Channels(s, x)), c.Out)
+		n.Centre = nn.Add(s, n.Centre, bias)
+		offset = nn.Sub(s, bias, nn.StopGradient(s, n.Centre))
+	} else {
+		offset = nn.StopGradient(s, offset)
+	}
+	return nn.BatchNorm(s.In("norm"), op.BiasAdd(s.Op("centre"), y, offset), n)
 }
 
 // split cuts x [B,S,S,C] into p×p tiles, image by image, row by row:

@@ -42,11 +42,11 @@ func (l Lookup) Read(s *nn.Scope, x, m tf.Output, queue bool) (y, weights tf.Out
 	a := nn.BatchMatMul(s, x, m, false, true)
 	switch {
 	case l.Lambda > 0:
-		above := nn.Shift(s, nn.StopGradient(s, a), -l.Lambda)
-		weights = normalize(s, nn.Mul(s, a, step(s, above)))
+		kept := nn.StopGradient(s, step(s, nn.Shift(s, a, -l.Lambda)))
+		weights = normalize(s, nn.Mul(s, a, kept))
 	case l.TopK > 0:
 		soft := nn.Softmax(s, a)
-		weights = nn.Add(s, soft, l.shrink(s, nn.StopGradient(s, soft)))
+		weights = nn.Add(s, soft, nn.StopGradient(s, l.shrink(s, soft)))
 	case queue:
 		weights = a
 	default:
@@ -55,11 +55,9 @@ func (l Lookup) Read(s *nn.Scope, x, m tf.Output, queue bool) (y, weights tf.Out
 	return nn.BatchMatMul(s, weights, m, false, false), weights
 }
 
-// shrink returns what makes soft [G,n,N], a constant for gradients, the weights
-// of its top items alone.
+// shrink returns what makes soft [G,n,N] the weights of its top items alone.
 func (l Lookup) shrink(s *nn.Scope, soft tf.Output) tf.Output {
-	o := s.Op("top_k")
-	top, _ := op.TopKV2(o, soft, op.Const(o, int32(l.TopK)))
+	top, _ := op.TopKV2(s.Op("top_k"), soft, op.Const(s.Op("k"), int32(l.TopK)))
 	least := nn.Slice(s, top, []int{0, 0, l.TopK - 1}, []int{-1, -1, 1})
 	var kept tf.Output
 	if l.Rule == "inclusive" {
@@ -114,31 +112,31 @@ func (q *Queue) Push(s *nn.Scope) {
 	s.Assign(q.Items, q.queries, func(s *nn.Scope, old tf.Output) tf.Output {
 		return ring(s, old, q.queries, s.Read(q.Pointer))
 	})
-	s.Assign(q.Pointer, q.queries, func(s *nn.Scope, old tf.Output) tf.Output {
-		o := s.Op("advance")
-		size, length := op.Const(o.SubScope("size"), int64(nn.Dim(s, q.queries, 1))), op.Const(o.SubScope("length"), int64(q.Items.Shape[1]))
-		return op.FloorMod(o, op.Add(o, old, size), length)
-	})
+	s.Assign(q.Pointer, q.queries, q.moved)
+}
+
+// moved is the slot after those that the queries take from slot at on.
+func (q *Queue) moved(s *nn.Scope, at tf.Output) tf.Output {
+	end := op.Add(s.Op("end"), at, op.Const(s.Op("rows"), int64(nn.Dim(s, q.queries, 1))))
+	return op.FloorMod(s.Op("next"), end, op.Const(s.Op("length"), int64(q.Items.Shape[1])))
 }
 
 // ring writes rows x [G,n,C] one after another into old [G,N,C] from slot at
 // on, over the end to the start.
 func ring(s *nn.Scope, old, x, at tf.Output) tf.Output {
 	length, n := nn.Dim(s, old, 1), nn.Dim(s, x, 1)
-	o := s.Op("ring")
-	c := func(name string, v int64) tf.Output { return op.Const(o.SubScope(name), v) }
+	c := func(v int64) tf.Output { return op.Const(s.Op("const"), v) }
 	slots := make([]int64, length)
 	for i := range slots {
 		slots[i] = int64(i)
 	}
-	// The row that reaches a slot first, and the last one that does.
-	first := op.FloorMod(o, op.Sub(o, op.Const(o.SubScope("slots"), slots), at), c("length", int64(length)))
-	rounds := op.FloorDiv(o, op.Sub(o, c("last", int64(n-1)), first), c("period", int64(length)))
-	reached := op.GreaterEqual(o, rounds, c("none", 0))
-	row := op.Add(o, first, op.Mul(o, op.Maximum(o, rounds, c("zero", 0)), c("stride", int64(length))))
-	row = op.Minimum(o, row, c("bound", int64(n-1)))
-	written := nn.Reshape(s, nn.Cast(s, reached, tf.Float), 1, length, 1)
-	return nn.Where(s, nn.Greater(s, written, nn.Const(s, 0.5)), nn.Gather(s, x, row, 1), old)
+	// The first row that reaches a slot, and how often others do after it.
+	first := op.FloorMod(s.Op("first"), op.Sub(s.Op("ahead"), op.Const(s.Op("slots"), slots), at), c(int64(length)))
+	rounds := op.FloorDiv(s.Op("rounds"), op.Sub(s.Op("left"), c(int64(n-1)), first), c(int64(length)))
+	reached := op.GreaterEqual(s.Op("reached"), rounds, c(0))
+	row := op.Add(s.Op("last"), first, op.Mul(s.Op("later"), rounds, c(int64(length))))
+	row = op.Maximum(s.Op("row"), row, c(0)) // of slots that are not reached too
+	return nn.Where(s, nn.Reshape(s, reached, 1, length, 1), nn.Gather(s, x, row, 1), old)
 }
 
 // A memory says who reads from which items.

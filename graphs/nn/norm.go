@@ -17,6 +17,10 @@ type BN struct {
 	PerSample bool
 	NoAffine  bool        // no scale and shift
 	Init      Initializer // of the scale gamma; nil is ones
+	// Centre [C] is what was subtracted from x beforehand, and is added to the
+	// running mean. The operation adds up one number after another: its error
+	// grows with the mean over the deviation.
+	Centre tf.Output
 }
 
 // BatchNorm normalises each channel of x [B,H,W,C] or [B,C] over the batch,
@@ -72,6 +76,9 @@ func trainBN(s *Scope, x, gamma, beta tf.Output, b BN, c int) tf.Output {
 		op.FusedBatchNormV3Epsilon(float32(b.Eps)), op.FusedBatchNormV3IsTraining(true))
 	if b.PerSample {
 		return y
+	}
+	if b.Centre.Op != nil {
+		mean = Add(s, mean, b.Centre)
 	}
 	follow := func(batch tf.Output) func(*Scope, tf.Output) tf.Output {
 		return func(s *Scope, running tf.Output) tf.Output {

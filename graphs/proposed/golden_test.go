@@ -3,6 +3,7 @@ package proposed
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,6 +14,9 @@ import (
 	tf "github.com/wamuir/graft/tensorflow"
 	"github.com/wamuir/graft/tensorflow/op"
 
+	"thorax/framework"
+	"thorax/framework/metric"
+	"thorax/framework/train"
 	"thorax/graphs/golden"
 	"thorax/graphs/inpaint"
 	"thorax/graphs/nn"
@@ -102,7 +106,7 @@ func (c *goldenCase) method() *SimSID {
 		m.Output = "tanh"
 	}
 	w, o := k.Weights, k.Optimiser
-	m.Loss = SimSIDTerms{Reconstruction: w.Recon, Teacher: w.Teacher, Distillation: w.Dist, Adversarial: w.Gen, Discriminator: w.Dis}
+	m.Loss = inpaint.Terms{Reconstruction: w.Recon, Teacher: w.Teacher, Distillation: w.Dist, Adversarial: w.Gen, Discriminator: w.Dis}
 	adam := optim.NewAdam(o.LR)
 	adam.Beta1, adam.Beta2 = o.Beta1, o.Beta2
 	m.Generating, m.Discriminates = adam, adam
@@ -207,15 +211,28 @@ func (c *goldenState) start(t *testing.T, s *nn.Scope, x *session.Session) {
 	}
 }
 
-// image is x as [B,S,S,1] in [0,1].
-func (c *goldenState) image(t *testing.T, x []float32) *tf.Tensor {
-	v := slices.Clone(x)
-	if c.Case.Tanh {
-		for i := range v {
-			v[i] = (v[i] + 1) / 2
+// feed gives the images x [B,S,S], in the network's range, in place of what
+// that is computed from: 2·(x+1)/2-1 is not quite x, and one ReLU of another
+// sign moves all gradients before it.
+func (c *goldenState) feed(t *testing.T, image tf.Output, x []float32) map[tf.Output]*tf.Tensor {
+	t.Helper()
+	v := session.Floats([]int{c.Case.B, c.Case.S, c.Case.S, 1}, x)
+	if !c.Case.Tanh {
+		return map[tf.Output]*tf.Tensor{image: v}
+	}
+	feeds := map[tf.Output]*tf.Tensor{}
+	for _, double := range image.Consumers() {
+		for _, minus := range double.Op.Output(0).Consumers() {
+			if double.Op.Type() != "Mul" || minus.Op.Type() != "AddV2" {
+				t.Fatalf("the images enter by %s and %s", double.Op.Type(), minus.Op.Type())
+			}
+			feeds[minus.Op.Output(0)] = v
 		}
 	}
-	return session.Floats([]int{c.Case.B, c.Case.S, c.Case.S, 1}, v)
+	if len(feeds) == 0 {
+		t.Fatal("the images do not enter")
+	}
+	return feeds
 }
 
 func placeholder(s *nn.Scope, b, side int) tf.Output {
@@ -311,7 +328,7 @@ func floats(t *testing.T, a weights.Array) []float64 {
 }
 
 // compare fetches the probes that the case has and compares them.
-func (c *goldenState) compare(t *testing.T, k *golden.Tracker, x *session.Session, feeds map[tf.Output]*tf.Tensor, prefix string, probes []probe) {
+func (c *goldenState) compare(t *testing.T, k *golden.Tracker, x *session.Session, feeds map[tf.Output]*tf.Tensor, prefix string, probes []probe, more ...tf.Output) []*tf.Tensor {
 	t.Helper()
 	var fetch []tf.Output
 	var have []probe
@@ -320,10 +337,12 @@ func (c *goldenState) compare(t *testing.T, k *golden.Tracker, x *session.Sessio
 			fetch, have = append(fetch, p.y), append(have, p)
 		}
 	}
-	out, err := x.Run(feeds, fetch)
+	out, err := x.Run(feeds, append(fetch, more...))
 	if err != nil {
 		t.Fatal(err)
 	}
+	worst, at := 0.0, "no map"
+	defer func() { t.Logf("%s%s is the worst, off by %.2g in the L2 norm", prefix, at, worst) }()
 	for i, p := range have {
 		dims := make([]int, len(out[i].Shape()))
 		for j, d := range out[i].Shape() {
@@ -331,12 +350,16 @@ func (c *goldenState) compare(t *testing.T, k *golden.Tracker, x *session.Sessio
 		}
 		want := k.Get(prefix + p.name)
 		got := p.order(dims, session.Values(out[i]))
-		if n := want.Len(); strings.Contains("s2 s3 t2 t3", p.name) && n < len(got) {
+		_, base, dotted := strings.Cut(p.name, ".")
+		if !dotted {
+			base = p.name
+		}
+		if n := want.Len(); slices.Contains([]string{"s2", "s3", "t2", "t3"}, base) && n < len(got) {
 			got = got[:n] // the first image only
 		}
-		if strings.HasPrefix(p.name, "d_") || p.name == "dist_loss" {
+		if strings.HasPrefix(base, "d_") || base == "dist_loss" {
 			limit := logitLimit
-			if p.name == "dist_loss" {
+			if base == "dist_loss" {
 				limit = lossLimit * floats(t, want)[0]
 			}
 			for j, w := range floats(t, want) {
@@ -347,11 +370,16 @@ func (c *goldenState) compare(t *testing.T, k *golden.Tracker, x *session.Sessio
 			k.Compare(prefix+p.name, got, 1) // counts it; lengths and finiteness
 			continue
 		}
-		if d := distance(got, floats(t, want)); !(d <= featureLimit) {
+		d := distance(got, floats(t, want))
+		if d > worst {
+			worst, at = d, p.name
+		}
+		if !(d <= featureLimit) {
 			t.Errorf("%s %v is off by %.3g in the L2 norm, allowed %.3g", prefix+p.name, want.Shape, d, featureLimit)
 		}
 		k.Compare(prefix+p.name, got, 10*featureLimit)
 	}
+	return out[len(have):]
 }
 
 // probes lists everything that golden files hold of a forward pass.
@@ -412,7 +440,7 @@ func TestGoldenSimSIDScoring(t *testing.T) {
 		}
 		sess := newSession(t, root)
 		c.start(t, root, sess)
-		c.compare(t, k, sess, map[tf.Output]*tf.Tensor{x: c.image(t, image)}, "eval.", probes)
+		c.compare(t, k, sess, c.feed(t, x, image), "eval.", probes)
 	})
 }
 
@@ -427,4 +455,438 @@ func part(arrays map[string]weights.Array, prefixes ...string) map[string]weight
 		}
 	}
 	return out
+}
+
+func prefixed(prefix string, probes []probe) []probe {
+	var out []probe
+	for _, p := range probes {
+		p.name = prefix + p.name
+		out = append(out, p)
+	}
+	return out
+}
+
+// except is what an array file holds but not under the given prefix.
+func except(arrays map[string]weights.Array, prefix string) map[string]weights.Array {
+	out := maps.Clone(arrays)
+	maps.DeleteFunc(out, func(name string, _ weights.Array) bool { return strings.HasPrefix(name, prefix) })
+	return out
+}
+
+// mirrored is the batch x [B,S,S] with every image flipped left to right.
+func mirrored(x []float32, side int) []float32 {
+	out := make([]float32, len(x))
+	for i := range x {
+		out[i] = x[i/side*side+side-1-i%side]
+	}
+	return out
+}
+
+// current returns the values of our variables as an official tensor.
+func (c *goldenState) current(t *testing.T, s *nn.Scope, x *session.Session) func(path string) []float32 {
+	t.Helper()
+	vars := slices.DeleteFunc(slices.Clone(s.Variables()), func(v *nn.Variable) bool {
+		return v.DType != tf.Float || strings.HasPrefix(v.Path, "optimizer/")
+	})
+	out, err := x.Get(vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byPath := map[string][]float32{}
+	for i, v := range vars {
+		byPath[v.Path] = session.Values(out[i])
+	}
+	return func(path string) []float32 {
+		if byPath[path] == nil {
+			t.Fatalf("no variable %s", path)
+		}
+		return byPath[path]
+	}
+}
+
+// gradients compares the gradient of every parameter of a network with its
+// norm, and of some with its values.
+func (c *goldenState) gradients(t *testing.T, k *golden.Tracker, prefix string, norms map[string]float64, zero []string, value func(path string) []float32) {
+	t.Helper()
+	largest := 0.0
+	for _, n := range norms {
+		largest = max(largest, n)
+	}
+	for key, want := range norms {
+		e, ok := c.entries[prefix+"."+key]
+		if !ok || len(e.Paths) == 0 {
+			t.Errorf("%s has a golden gradient but no variable", key)
+			continue
+		}
+		g := e.Gather(value)
+		got := norm(g)
+		if slices.Contains(zero, key) || want < 1e-6*largest {
+			if !(got < 1e-4*largest) {
+				t.Errorf("gradient of %s has norm %g, want 0", key, got)
+			}
+			continue
+		}
+		if !(math.Abs(got-want) <= normLimit*want) {
+			t.Errorf("gradient of %s has norm %g, want %g", key, got, want)
+		}
+		for _, kind := range []string{"grad_" + prefix + ".", "grad_" + prefix + "_head."} {
+			if _, ok := c.io[kind+key]; !ok {
+				continue
+			}
+			golden := k.Get(kind + key)
+			if d := distance(g[:golden.Len()], floats(t, golden)); !(d <= gradientLimit) {
+				t.Errorf("%s%s is off by %.3g in the L2 norm, allowed %g", kind, key, d, gradientLimit)
+			}
+			k.Compare(kind+key, g[:golden.Len()], 2*gradientLimit)
+		}
+	}
+}
+
+// deltas compares the first step of Adam.
+func (c *goldenState) deltas(t *testing.T, k *golden.Tracker, prefix string, norms map[string]float64, zero []string, limit float64, value func(path string) []float32) {
+	t.Helper()
+	lr := c.Case.Optimiser.LR
+	for key, want := range norms {
+		e := c.entries[prefix+"."+key]
+		before := e.Gather(func(path string) []float32 { return c.values[path] })
+		d := e.Gather(value)
+		for i := range d {
+			d[i] -= before[i]
+		}
+		head := "delta_" + prefix + "_head." + key
+		if slices.Contains(zero, key) {
+			if _, ok := c.io[head]; ok {
+				k.Skip(head, "its gradient is zero: the step is rounding noise")
+			}
+			continue
+		}
+		if got := norm(d); !strings.HasSuffix(key, "in_proj_bias") && !(math.Abs(got-want) <= limit*want) {
+			t.Errorf("first step of %s has norm %g, want %g", key, got, want)
+		}
+		if _, ok := c.io[head]; !ok {
+			continue
+		}
+		wrong := 0
+		golden := floats(t, k.Get(head))
+		for i, w := range golden {
+			key := strings.HasSuffix(key, "in_proj_bias") && i*3/len(d) == 1 // of the attention: no gradient
+			if !key && !(math.Abs(float64(d[i])-w) <= 0.01*lr) {
+				wrong++
+			}
+		}
+		if wrong > 3 {
+			t.Errorf("%s: %d of %d values are off by more than 1 %% of the learning rate", head, wrong, len(golden))
+		}
+		k.Compare(head, d[:len(golden)], 3) // counts it; a wrong sign is off by 2
+	}
+	for key, e := range c.entries {
+		trained := len(e.Paths) > 0 && !strings.Contains(key, "running_") && !(c.Case.Queue && strings.HasPrefix(key, "g.inpaint_block.memory."))
+		if _, ok := norms[key[2:]]; trained && key[:2] == prefix+"." && !ok {
+			t.Errorf("%s is trained here, and not in the official code", key)
+		}
+	}
+}
+
+func (c *goldenState) losses(t *testing.T, when string, got map[string]float64, want map[string]float64, limit float64, logged bool) {
+	t.Helper()
+	seen := map[string]float64{
+		"L_dis":   got["discriminator"] / c.m.Loss.Discriminator,
+		"L_s":     got["generator/reconstruction"],
+		"L_gen":   got["generator/adversarial"],
+		"L_t":     got["generator/teacher"],
+		"L_dist":  got["generator/distillation"],
+		"G_total": got["generator"],
+		"D_total": got["discriminator"],
+	}
+	if logged && math.Abs(c.Run[0]["L_dis"]-c.Loss["L_dis"]) > 1e-3*c.Loss["L_dis"] {
+		// The official loop logs its weighted total plus the loss on fakes.
+		seen["L_dis"] = got["discriminator"] + got["discriminator/fake"]
+	}
+	if len(want) == 0 {
+		t.Errorf("%s: no golden losses", when)
+	}
+	for name, w := range want {
+		g, ok := seen[name]
+		if strings.HasPrefix(name, "L_dist_") {
+			g, ok = got[name]
+		}
+		if !ok || !(math.Abs(g-w) <= limit*math.Abs(w)) {
+			t.Errorf("%s: %s is %.9g, want %.9g: off by %.3g, allowed %.3g", when, name, g, w, math.Abs(g-w)/math.Abs(w), limit)
+		}
+	}
+}
+
+// reached returns the official modules whose parameters a gradient of y
+// reaches.
+func (c *goldenState) reached(s *nn.Scope, y tf.Output) []string {
+	seen := map[string]bool{}
+	stack := []*tf.Operation{y.Op}
+	for len(stack) > 0 {
+		o := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if seen[o.Name()] {
+			continue
+		}
+		seen[o.Name()] = true
+		if o.Type() == "StopGradient" {
+			continue
+		}
+		for i := range o.NumInputs() {
+			stack = append(stack, tf.Consumer{Op: o, Index: i}.Producer().Op)
+		}
+	}
+	modules := map[string]bool{}
+	for key, e := range c.entries {
+		for _, path := range e.Paths {
+			v := s.Lookup(path)
+			if key[:2] != "g." || v == nil || !v.Trained {
+				continue
+			}
+			for _, r := range v.Reads() {
+				if seen[r.Op.Name()] {
+					name, _, _ := strings.Cut(key[2:], ".")
+					modules[name] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(modules))
+}
+
+// masked builds the forward pass with the masks of the case.
+func (c *goldenState) masked(t *testing.T, k *golden.Tracker, s *nn.Scope, image tf.Output) []probe {
+	t.Helper()
+	m := *c.m
+	m.MaskInpainting, m.MaskDecoder = *c.Case.MaskExtra, *c.Case.MaskExtra
+	given := map[string]string{
+		"generator/inpainting/mask": "mask.inpaint", "generator/student/0/mask": "mask.dec0", "generator/student/1/mask": "mask.dec1",
+	}
+	f := m.BuildMasked(s.In("generator"), m.Unit(s, image), func(s *nn.Scope, x tf.Output, keep float64) tf.Output {
+		a := k.Get(given[s.Path()]) // [B·P²,1,h,w]
+		v, err := a.Float32()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if keep != *c.Case.MaskExtra || nn.Batch(s, x) != a.Shape[0] || nn.Height(s, x) != a.Shape[2] || nn.Width(s, x) != a.Shape[3] {
+			t.Errorf("mask of %v with probability %g, golden %v", nn.Shape(s, x), keep, a.Shape)
+		}
+		return nn.Consts(s, v, a.Shape[0], a.Shape[2], a.Shape[3], 1)
+	})
+	return []probe{
+		{"recon", f.Recon, channelsFirst}, {"inpaint_out", f.Painted, channelsFirst},
+		{"s0", f.Student[0], channelsFirst}, {"s1", f.Student[1], channelsFirst},
+	}
+}
+
+func TestGoldenSimSIDTraining(t *testing.T) {
+	goldenCases(t, func(t *testing.T, c *goldenState) {
+		k := golden.Track(t, except(c.io, "eval."))
+		k.Case(filepath.Base(c.folder))
+		values, err := k.Get("x").Float32()
+		if err != nil {
+			t.Fatal(err)
+		}
+		short := strings.HasPrefix(filepath.Base(c.folder), "x_")
+		in := framework.Inputs{Images: 100 * c.Case.B, Batch: c.Case.B, Rows: c.Case.B, Size: c.Case.S}
+		st, err := train.NewStepper(c.m, 1, in, len(c.Run), session.Options{Threads: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { st.Session.Close() })
+		s, x := st.Scope(), st.Session
+		// The same graph once more, for what a run does not show.
+		r := c.m.play(s, st.Inputs.Image)
+		phase := c.m.adversaries(s, st.Inputs, r)
+		var loss [2]tf.Output
+		var vars [2][]*nn.Variable
+		var gradients [2][]tf.Output
+		for i, u := range phase.Updates {
+			loss[i], vars[i] = u.Loss(s), u.Vars
+			gradients[i] = nn.VariableGradients(s, loss[i], u.Vars)
+		}
+		probes := append(c.probes(s, r.f), probe{"d_real", r.real, asIs}, probe{"d_fake", r.fake, asIs})
+		updated := []probe{{"d_fake_updated", r.fake, asIs}}
+		var maskedProbes []probe
+		if c.Case.MaskExtra != nil {
+			maskedProbes = c.masked(t, k, s, st.Inputs.Image)
+		}
+		if err := s.Err(); err != nil {
+			t.Fatal(err)
+		}
+		terms := phase.Updates[1].Log
+		for name, y := range map[string]tf.Output{"L_s": terms["reconstruction"], "L_gen": terms["adversarial"], "L_t": terms["teacher"], "L_dist": terms["distillation"]} {
+			want, ok := c.GradientMap[name]
+			if !ok != (y.Op == nil) {
+				t.Errorf("%s: one side has no such loss", name)
+			} else if ok && !slices.Equal(c.reached(s, y), want) {
+				t.Errorf("%s reaches %v, want %v", name, c.reached(s, y), want)
+			}
+		}
+
+		// Runs of other tensors cost TensorFlow a plan each, which takes longer
+		// than the run: few of them fetch a lot.
+		batches := []map[tf.Output]*tf.Tensor{c.feed(t, st.Inputs.Image, values), c.feed(t, st.Inputs.Image, mirrored(values, c.Case.S))}
+		byPath := func(i int, out []*tf.Tensor) func(path string) []float32 {
+			values := map[string][]float32{}
+			for j, v := range vars[i] {
+				values[v.Path] = session.Values(out[j])
+			}
+			return func(path string) []float32 {
+				if values[path] == nil {
+					t.Fatalf("no gradient of %s", path)
+				}
+				return values[path]
+			}
+		}
+		c.start(t, s, x)
+		out := c.compare(t, k, x, batches[0], "", append(prefixed("train.", probes), prefixed("mask.", maskedProbes)...), gradients[0]...)
+		c.gradients(t, k, "d", c.GradD, c.ZeroD, byPath(0, out))
+		if _, err := st.Step(1, batches[0]); err != nil { // the discriminator alone
+			t.Fatal(err)
+		}
+		out = c.compare(t, k, x, batches[0], "train.", updated, gradients[1]...)
+		c.gradients(t, k, "g", c.GradG, c.ZeroG, byPath(1, out))
+
+		c.start(t, s, x)
+		strict := slices.Contains([]string{"x_no_decmem", "x_no_block", "x_no_stopgrad", "x_top1"}, filepath.Base(c.folder))
+		for i, want := range c.Run {
+			got, err := st.Step(i, batches[i%2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			limit := 0.1
+			switch {
+			case i == 0:
+				limit = lossLimit
+			case i == 1 || strict:
+				limit = 1e-3
+			}
+			c.losses(t, fmt.Sprint("iteration ", i), got, want, limit, true)
+			if i > 0 {
+				continue
+			}
+			full := maps.Clone(c.Loss)
+			maps.DeleteFunc(full, func(name string, _ float64) bool { return strings.HasPrefix(name, "L_dist_") })
+			c.losses(t, "first iteration", got, full, lossLimit, false)
+			now := c.current(t, s, x)
+			limit = normLimit
+			if short {
+				limit = 0.1
+			}
+			c.deltas(t, k, "g", c.DeltaG, c.ZeroG, limit, now)
+			c.deltas(t, k, "d", c.DeltaD, c.ZeroD, limit, now)
+			for _, name := range k.Names("after.") {
+				got := c.entries[strings.TrimPrefix(name, "after.")].Gather(now)
+				if d := distance(got, floats(t, k.Get(name))); !(d <= stateLimit) {
+					t.Errorf("%s is off by %.3g in the L2 norm, allowed %g", name, d, stateLimit)
+				}
+				k.Compare(name, got, 10*stateLimit)
+			}
+		}
+		if _, ok := c.io["run.queue"]; ok {
+			now := c.current(t, s, x)
+			var got []float32
+			for p := range c.Case.P * c.Case.P {
+				got = append(got, c.entries[fmt.Sprintf("g.inpaint_block.memory.%d.memMatrix", p)].Gather(now)...)
+			}
+			if d := distance(got, floats(t, k.Get("run.queue"))); !(d <= queueLimit) {
+				t.Errorf("run.queue is off by %.3g in the L2 norm, allowed %g", d, queueLimit)
+			}
+			k.Compare("run.queue", got, 2*queueLimit)
+		}
+	})
+}
+
+func TestGoldenSimSIDScores(t *testing.T) {
+	path := filepath.Join(golden.Dir(t, "simsid"), "scores.json")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Cases []struct {
+			Name                           string
+			Train                          []float32 `json:"train_logits"`
+			Logits                         []float32
+			Labels                         []int
+			Mu, Sigma                      float64
+			Release                        []float64 `json:"score_release"`
+			Paper                          []float64 `json:"score_paper"`
+			AUC, Acc, F1                   float64
+			Threshold                      any
+			Recall, Precision, Specificity float64
+		}
+	}
+	if err := json.Unmarshal(b, &file); err != nil {
+		t.Fatal(err)
+	}
+	if len(file.Cases) == 0 {
+		t.Fatalf("%s holds no cases", path)
+	}
+	near := func(t *testing.T, what string, got, want float64) {
+		t.Helper()
+		if !(math.Abs(got-want) <= scoreLimit*max(1, math.Abs(want))) {
+			t.Errorf("%s is %.9g, want %.9g", what, got, want)
+		}
+	}
+	for _, c := range file.Cases {
+		t.Run(c.Name, func(t *testing.T) {
+			mean, deviation := inpaint.Moments(c.Train)
+			near(t, "μ", mean, c.Mu)
+			near(t, "σ", deviation, c.Sigma)
+			s := nn.NewScope(1)
+			verdict := inpaint.NewVerdict(s)
+			normality := verdict.Normality(s, nn.Consts(s, c.Logits, len(c.Logits)))
+			release, paper := nn.Sigmoid(s, nn.Neg(s, normality)), nn.Sigmoid(s, normality)
+			x := newSession(t, s)
+			for v, at := range map[*nn.Variable]float64{verdict.Mean: mean, verdict.Deviation: deviation} {
+				if err := x.Set(v, v.Shape, []float32{float32(at)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, err := x.Run(nil, []tf.Output{release, paper})
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := [][]float32{session.Values(out[0]), session.Values(out[1])}
+			if len(v[0]) != len(c.Release) || len(v[1]) != len(c.Paper) {
+				t.Fatalf("%d scores, want %d", len(v[0]), len(c.Release))
+			}
+			in := metric.Input{}
+			for i := range v[0] {
+				near(t, "release score", float64(v[0][i]), c.Release[i])
+				near(t, "paper score", float64(v[1][i]), c.Paper[i])
+				in.Scores, in.Abnormal = append(in.Scores, float64(v[0][i])), append(in.Abnormal, c.Labels[i] == 1)
+			}
+			auc, err := metric.AUROC(in.Scores, in.Abnormal)
+			if err != nil {
+				t.Fatal(err)
+			}
+			near(t, "AUC", 100*auc, c.AUC)
+			for name, want := range map[string]float64{
+				"acc@acc-test": c.Acc, "f1@acc-test": c.F1, "sens@acc-test": c.Recall,
+				"prec@acc-test": c.Precision, "spec@acc-test": c.Specificity,
+			} {
+				spec, err := metric.Parse(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				figure := spec.Eval(in)
+				threshold, predicts := c.Threshold.(float64)
+				if !predicts { // "predict none": precision has no value
+					if figure.OK != (spec.Name != "prec@acc-test") || figure.OK && !math.IsInf(figure.Threshold, 1) {
+						t.Errorf("%s: threshold %g, want infinity", name, figure.Threshold)
+					}
+					if !figure.OK {
+						continue
+					}
+					threshold = figure.Threshold
+				}
+				near(t, name, 100*figure.Value, want)
+				if predicts {
+					near(t, "threshold", figure.Threshold, threshold)
+				}
+			}
+		})
+	}
 }

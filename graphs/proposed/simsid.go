@@ -33,25 +33,16 @@ func init() {
 // reconstructions, notices.
 type SimSID struct {
 	inpaint.Generator
-	HideTiles     float64     `toml:"hide_tiles"`    // with inpainting = "pixel": probability that a tile of the input is hidden in training, 0 to 1
-	DiscNorm      string      `toml:"disc_norm"`     // of the discriminator in scoring: instance (each image by its own statistics, as published) or running
-	Loss          SimSIDTerms `toml:"loss"`          // weights of the terms
-	Generating    optim.Adam  `toml:"generator"`     // of generator, memories and teacher; schedule.hold = 0 is an epoch
-	Discriminates optim.Adam  `toml:"discriminator"` // of the discriminator; schedule.hold = 0 is an epoch
-	Critic        int         `toml:"critic"`        // updates of the discriminator for each of the generator
-	Augment       bool        `toml:"augment"`       // in training, shift by up to 5 % and scale by 0.95 to 1.05
-	Statistics    string      `toml:"score_stats"`   // training images behind μ and σ of the score: all or first201; no rank depends on them
-	Scale         string      `toml:"score"`         // logit of the released score (same order, no ties), release: 1-φ, or paper: φ as printed, which is larger for normal images
-	Map           string      `toml:"map"`           // none, as published, or residual: |x-x̂|, which is no part of the method
-}
-
-// SimSIDTerms are the weights of the losses.
-type SimSIDTerms struct {
-	Reconstruction float64 `toml:"reconstruction"` // mean squared error of the student's image
-	Teacher        float64 `toml:"teacher"`        // mean squared error of the teacher's image
-	Distillation   float64 `toml:"distillation"`   // mean squared distance of their features, summed over up-stages
-	Adversarial    float64 `toml:"adversarial"`    // cross-entropy of the discriminator's verdict and "real"
-	Discriminator  float64 `toml:"discriminator"`  // the discriminator's own loss
+	HideTiles     float64       `toml:"hide_tiles"`    // with inpainting = "pixel": probability that a tile of the input is hidden in training, 0 to 1
+	DiscNorm      string        `toml:"disc_norm"`     // of the discriminator in scoring: instance (each image by its own statistics, as published) or running
+	Loss          inpaint.Terms `toml:"loss"`          // weights of the terms
+	Generating    optim.Adam    `toml:"generator"`     // of generator, memories and teacher; schedule.hold = 0 is an epoch
+	Discriminates optim.Adam    `toml:"discriminator"` // of the discriminator; schedule.hold = 0 is an epoch
+	Critic        int           `toml:"critic"`        // updates of the discriminator for each of the generator
+	Augment       bool          `toml:"augment"`       // in training, shift by up to 5 % and scale by 0.95 to 1.05
+	Statistics    string        `toml:"score_stats"`   // training images behind μ and σ of the score: all or first201; no rank depends on them
+	Scale         string        `toml:"score"`         // logit of the released score (same order, no ties), release: 1-φ, or paper: φ as printed, which is larger for normal images
+	Map           string        `toml:"map"`           // none, as published, or residual: |x-x̂|, which is no part of the method
 }
 
 // NewSimSID returns SimSID as the paper has it (§4.2, §5.2), with the losses of
@@ -71,7 +62,7 @@ func NewSimSID() *SimSID {
 			MaskInpainting: 1, MaskDecoder: 1, Teacher: true, StopGradient: true,
 		},
 		HideTiles: 0.25, DiscNorm: "instance",
-		Loss:       SimSIDTerms{Reconstruction: 10, Teacher: 0.01, Distillation: 0.001, Adversarial: 0.005, Discriminator: 0.005},
+		Loss:       inpaint.NewTerms(),
 		Generating: cosine, Discriminates: cosine, Critic: 2, Augment: true,
 		Statistics: "all", Scale: "logit", Map: "none",
 	}
@@ -122,19 +113,8 @@ func (m *SimSID) Check() error {
 			return fmt.Errorf("%s: %q, need one of %v", f.key, f.value, f.allowed)
 		}
 	}
-	for _, f := range []struct {
-		key   string
-		value float64
-	}{
-		{"reconstruction", m.Loss.Reconstruction},
-		{"teacher", m.Loss.Teacher},
-		{"distillation", m.Loss.Distillation},
-		{"adversarial", m.Loss.Adversarial},
-		{"discriminator", m.Loss.Discriminator},
-	} {
-		if !(f.value >= 0) {
-			return fmt.Errorf("loss.%s: %g, need 0 or more", f.key, f.value)
-		}
+	if err := m.Loss.Check(); err != nil {
+		return fmt.Errorf("loss.%w", err)
 	}
 	if !(m.HideTiles >= 0 && m.HideTiles < 1) {
 		return fmt.Errorf("hide_tiles: %g, need at least 0 and less than 1", m.HideTiles)
@@ -164,27 +144,48 @@ func (m *SimSID) discriminate(s *nn.Scope, x tf.Output) tf.Output {
 // begin anew with an epoch. The teacher runs in its turns only; in others its
 // batch norms, which nothing reads, keep their running statistics.
 func (m *SimSID) Train(s *nn.Scope, in framework.Inputs) []framework.Phase {
-	x := m.Unit(s, in.Image)
-	seen := x
-	if m.Inpainting == "pixel" {
-		seen = inpaint.Hide(s.In("hide"), x, m.Patches, m.HideTiles)
-	}
-	f := m.Build(s.In("generator"), seen)
-	real := m.discriminate(s, x)
-	fake := m.discriminate(s, nn.StopGradient(s, f.Recon))
-	if m.Teacher {
-		m.Teach(s.In("generator"), f)
-	}
+	r := m.play(s, in.Image)
+	return []framework.Phase{m.adversaries(s, in, r), m.statistics(s, in)}
+}
 
+// A round is one forward pass in training.
+type round struct {
+	x          tf.Output // images, in the generator's range
+	f          *inpaint.Features
+	real, fake tf.Output // the discriminator's verdicts on them and on their reconstructions
+}
+
+func (m *SimSID) play(s *nn.Scope, image tf.Output) round {
+	r := round{x: m.Unit(s, image)}
+	seen := r.x
+	if m.Inpainting == "pixel" {
+		seen = inpaint.Hide(s.In("hide"), r.x, m.Patches, m.HideTiles)
+	}
+	r.f = m.Build(s.In("generator"), seen)
+	r.real = m.discriminate(s, r.x)
+	r.fake = m.discriminate(s, nn.StopGradient(s, r.f.Recon))
+	if m.Teacher {
+		m.Teach(s.In("generator"), r.f)
+	}
+	return r
+}
+
+// adversaries is the phase that trains both networks.
+func (m *SimSID) adversaries(s *nn.Scope, in framework.Inputs, r round) framework.Phase {
+	x, f := r.x, r.f
 	terms := map[string]tf.Output{}
+	told := map[string]tf.Output{ // cross-entropies
+		"real": nn.MeanAll(s, nn.Softplus(s, nn.Neg(s, r.real))),
+		"fake": nn.MeanAll(s, nn.Softplus(s, r.fake)),
+	}
 	discriminator := framework.Update{
 		Name: "discriminator",
 		Loss: func(s *nn.Scope) tf.Output {
-			told := nn.Add(s, nn.MeanAll(s, nn.Softplus(s, nn.Neg(s, real))), nn.MeanAll(s, nn.Softplus(s, fake)))
-			return nn.Scale(s, told, m.Loss.Discriminator)
+			return nn.Scale(s, nn.Add(s, told["real"], told["fake"]), m.Loss.Discriminator)
 		},
 		Vars:      s.In("discriminator").Trainable(),
 		Optimizer: perEpoch(m.Discriminates, in, 1),
+		Log:       told,
 	}
 	generator := framework.Update{
 		Name: "generator",
@@ -192,31 +193,21 @@ func (m *SimSID) Train(s *nn.Scope, in framework.Inputs) []framework.Phase {
 			verdict := m.discriminate(s, f.Recon)
 			terms["reconstruction"] = loss.MeanSquared(s, f.Recon, x)
 			terms["adversarial"] = nn.MeanAll(s, nn.Softplus(s, nn.Neg(s, verdict)))
-			total := []tf.Output{
-				nn.Scale(s, terms["reconstruction"], m.Loss.Reconstruction),
-				nn.Scale(s, terms["adversarial"], m.Loss.Adversarial),
-			}
 			if m.Teacher {
 				terms["teacher"] = loss.MeanSquared(s, f.Lesson, x)
 				terms["distillation"] = f.Distance(s)
-				total = append(total,
-					nn.Scale(s, terms["teacher"], m.Loss.Teacher),
-					nn.Scale(s, terms["distillation"], m.Loss.Distillation))
 			}
 			if f.Queue != nil {
 				f.Queue.Push(s)
 			}
-			return nn.AddN(s, total...)
+			return m.Loss.Total(s, terms)
 		},
 		Vars:      s.In("generator").Trainable(),
 		Optimizer: perEpoch(m.Generating, in, m.Critic),
 		Every:     m.Critic,
 		Log:       terms,
 	}
-	return []framework.Phase{
-		{Name: "adversaries", Updates: []framework.Update{discriminator, generator}},
-		m.statistics(s, in),
-	}
+	return framework.Phase{Name: "adversaries", Updates: []framework.Update{discriminator, generator}}
 }
 
 // perEpoch changes the rate of an optimiser that steps every few iterations
