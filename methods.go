@@ -12,9 +12,10 @@ import (
 	_ "thorax/baselines/reconstruction"
 	_ "thorax/baselines/synthesis"
 	_ "thorax/baselines/trivial"
+	_ "thorax/graphs/proposed"
 )
 
-//go:embed baselines graphs/optim graphs/backbone
+//go:embed baselines graphs/optim graphs/backbone graphs/inpaint graphs/proposed
 var sources embed.FS
 
 func init() { command.Sources = sources }

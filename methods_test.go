@@ -34,6 +34,8 @@ var small = map[string]string{
 	"dn2":       "backbone = { random = true }",
 	"padim":     "backbone = { random = true }\nchannels = 20",
 	"cutpaste":  "width_scale = 0.125",
+	"simsid":    "width = 4\npatches = 2\nitems = 10",
+	"squid":     "width = 4\ntile = 16\nitems = 10",
 	"patchcore": "backbone = { random = true }\ncoreset_ratio = 0.05",
 }
 

@@ -135,6 +135,9 @@ func (g Generator) Build(s *nn.Scope, x tf.Output) *Features { return g.BuildMas
 // BuildMasked is Build with the masks of the shortcuts given.
 func (g Generator) BuildMasked(s *nn.Scope, x tf.Output, masks Masks) *Features {
 	f := &Features{}
+	if s.Err() != nil {
+		return f
+	}
 	if side := nn.Height(s, x); side%(16*g.Patches) != 0 || nn.Width(s, x) != side {
 		s.Fail("images of %d×%d in %d×%d patches, need a side that is a multiple of %d: set size in the data block, or patches",
 			side, nn.Width(s, x), g.Patches, g.Patches, 16*g.Patches)
