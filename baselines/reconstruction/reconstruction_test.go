@@ -65,26 +65,18 @@ func tiny() Autoencoder {
 }
 
 func TestLossGradients(t *testing.T) {
-	deep := tiny()
-	deep.Depth = 2
-	deep.Bottleneck = "spatial"
 	vae := &VAE{Autoencoder: tiny(), KL: 0.5}
-	// The kinks of the ReLUs pile up before the first stage of the deep network.
-	except := map[string][]string{"deep spatial": {
-		"encoder/0/norm/gamma", "encoder/0/same1/kernel", "encoder/0/same1/norm/gamma",
-	}}
 	for name, m := range map[string]framework.Method{
-		"l2":           &AE{Autoencoder: tiny(), Loss: "l2"},
-		"l1":           &AE{Autoencoder: tiny(), Loss: "l1"},
-		"ssim":         &AE{Autoencoder: tiny(), Loss: "ssim"},
-		"deep spatial": &AE{Autoencoder: deep, Loss: "l2"},
-		"vae":          vae,
+		"l2":   &AE{Autoencoder: tiny(), Loss: "l2"},
+		"l1":   &AE{Autoencoder: tiny(), Loss: "l1"},
+		"ssim": &AE{Autoencoder: tiny(), Loss: "ssim"},
+		"vae":  vae,
 	} {
 		t.Run(name, func(t *testing.T) {
 			nntest.CheckGradients(t, func(s *nn.Scope) tf.Output {
 				x := nn.Sigmoid(s.In("x"), nntest.Input(s, "image", 6, 32, 32, 1))
 				return m.Train(s, framework.Inputs{Image: x})[0].Updates[0].Loss(s)
-			}, nntest.Options{Samples: 2, Step: 2e-3, Tolerance: 3e-2, Except: except[name]})
+			}, nntest.Options{Samples: 2, Step: 2e-3, Tolerance: 3e-2})
 		})
 	}
 }

@@ -122,10 +122,10 @@ func (x *Session) Run(feeds map[tf.Output]*tf.Tensor, fetches []tf.Output, targe
 	return out, nil
 }
 
-// collect runs Go's collector after every 32 MB of tensors. TensorFlow's memory
+// collect runs Go's collector after every 16 MB of tensors. TensorFlow's memory
 // hangs on Go's finalisers, and the collector sees none of it.
 func (x *Session) collect() {
-	if x.pending >= 32<<20 {
+	if x.pending >= 16<<20 {
 		x.pending = 0
 		runtime.GC()
 	}
