@@ -93,8 +93,8 @@ func (e *evaluator) imageFigure(s Spec, f *Figure) error {
 	if err != nil {
 		return err
 	}
-	f.HasThreshold = s.thresholded()
 	f.Value, f.Threshold, err = s.image(r, t)
+	f.HasThreshold = s.thresholded() && !math.IsInf(f.Threshold, 1) // no score lies at or above +Inf
 	return err
 }
 
@@ -114,7 +114,12 @@ func (s Spec) image(r ranking, t float64) (value, threshold float64, err error) 
 	case "youden-test":
 		t = r.best(r.higherYouden).t
 	case "acc-test":
-		t = r.best(moreAccurate).t
+		// Calling nothing abnormal comes first, as in the scans of SQUID and SimSID.
+		if c := r.best(moreAccurate); c.tp > c.fp {
+			t = c.t
+		} else {
+			t = math.Inf(1)
+		}
 	case "f1-test":
 		t = r.best(r.higherF1).t
 	case "contam":
@@ -166,8 +171,8 @@ func (r ranking) area(base string) float64 {
 //	fixed.x      min + x·(max − min) of the test scores, as in GANomaly's evaluation
 //	youden-test  argmax sensitivity + specificity − 1 on the test set; so acc-test, f1-test
 //
-// An argmax is the first score met from the highest down; calling nothing
-// abnormal is not a candidate.
+// An argmax is the first score met from the highest down. For acc-test the scan
+// begins above all scores, where nothing is called abnormal: threshold +Inf.
 func (s Spec) transferred(in Input) (float64, error) {
 	switch s.rule {
 	case "q-val", "max-val":
