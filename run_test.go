@@ -167,8 +167,8 @@ func TestListAndShow(t *testing.T) {
 // What a user gets wrong names the file or key and the remedy.
 func TestBadUse(t *testing.T) {
 	x := tool{t, t.TempDir()}
-	missing := x.write("missing.toml", strings.ReplaceAll(tiny, `set = "phantom"`, `set = "folder"
-root = "nowhere"`))
+	missing := x.write("missing.toml", strings.NewReplacer(`set = "phantom"`, `root = "nowhere"`,
+		"phantom = { train = 24, test_normal = 8, test_abnormal = 8 }\n", "").Replace(tiny))
 	misspelt := x.write("misspelt.toml", strings.ReplaceAll(tiny, "latent", "latnet"))
 	noSteps := x.write("nosteps.toml", strings.ReplaceAll(tiny, "steps = 6, ", ""))
 	for _, tt := range []struct {
