@@ -40,7 +40,7 @@ type SQUID struct {
 	Critic        int           `toml:"critic"`        // updates of the discriminator for each of the generator
 	Augment       bool          `toml:"augment"`       // in training, shift by up to 5 % and scale by 0.95 to 1.05
 	Statistics    string        `toml:"score_stats"`   // training images behind μ and σ of the score: first201 or all; no rank depends on them
-	Scale         string        `toml:"score"`         // logit of the published score (same order, no ties) or release: 1-φ
+	Scale         string        `toml:"score"`         // logit: -v, v the verdict, in the order of the published score but without ties; or release: 1-φ
 }
 
 // NewSQUID returns SQUID with the released settings for ZhangLab.
@@ -203,14 +203,14 @@ func (m *SQUID) judge(s *nn.Scope, x tf.Output) (recon, logit tf.Output) {
 	return recon, m.discriminate(s, recon)
 }
 
-// Score is 1-φ((v-μ)/σ), φ the sigmoid and v the discriminator's logit on the
-// reconstruction, by default without φ. The map is |x-x̂|, smoothed; it is no
-// part of the method.
+// Score is 1-φ((v-μ)/(σ+1e-8)), φ the sigmoid and v the discriminator's logit
+// on the reconstruction; by default -v, which has the same order, without ties
+// where φ saturates. The map is |x-x̂|, smoothed; it is no part of the method.
 func (m *SQUID) Score(s *nn.Scope, x tf.Output) framework.Scores {
 	recon, logit := m.judge(s, x)
-	score := nn.Neg(s, inpaint.NewVerdict(s.In("verdict")).Normality(s, logit))
+	score := nn.Neg(s, logit)
 	if m.Scale == "release" {
-		score = nn.Sigmoid(s, score)
+		score = nn.Sigmoid(s, nn.Neg(s, inpaint.NewVerdict(s.In("verdict")).Normality(s, logit)))
 	}
 	residual := nn.MeanChannels(s, nn.AbsDiff(s, x, recon))
 	smooth := nn.GaussianBlur(s, residual, nn.Blur{Sigma: float64(nn.Height(s, x)) / 64})

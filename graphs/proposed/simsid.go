@@ -41,7 +41,7 @@ type SimSID struct {
 	Critic        int           `toml:"critic"`        // updates of the discriminator for each of the generator
 	Augment       bool          `toml:"augment"`       // in training, shift by up to 5 % and scale by 0.95 to 1.05
 	Statistics    string        `toml:"score_stats"`   // training images behind μ and σ of the score: all or first201; no rank depends on them
-	Scale         string        `toml:"score"`         // logit of the released score (same order, no ties), release: 1-φ, or paper: φ as printed, which is larger for normal images
+	Scale         string        `toml:"score"`         // logit: -v, v the verdict, in the order of the released score but without ties; release: 1-φ; paper: φ as printed, which is larger for normal images
 	Map           string        `toml:"map"`           // none, as published, or residual: |x-x̂|, which is no part of the method
 }
 
@@ -255,20 +255,23 @@ func (m *SimSID) judge(s *nn.Scope, image tf.Output) (residual, logit tf.Output)
 	return residual, m.discriminate(s, recon)
 }
 
-// Score is 1-φ((v-μ)/σ), φ the sigmoid and v the discriminator's logit on the
-// reconstruction, by default without φ.
+// Score is 1-φ((v-μ)/(σ+1e-8)), φ the sigmoid and v the discriminator's logit
+// on the reconstruction, as released. By default it is -v, which has the same
+// order: where φ saturates, images tie.
 //
 // Deviation: eq. 2 of the paper prints φ alone; with a discriminator that is
 // trained to give large logits to real images it is larger for normal ones.
 func (m *SimSID) Score(s *nn.Scope, x tf.Output) framework.Scores {
 	residual, logit := m.judge(s, x)
-	normality := inpaint.NewVerdict(s.In("verdict")).Normality(s, logit)
-	scores := framework.Scores{Map: residual, Image: nn.Neg(s, normality)}
+	normality := func() tf.Output { return inpaint.NewVerdict(s.In("verdict")).Normality(s, logit) }
+	scores := framework.Scores{Map: residual}
 	switch m.Scale {
 	case "release":
-		scores.Image = nn.Sigmoid(s, scores.Image)
+		scores.Image = nn.Sigmoid(s, nn.Neg(s, normality()))
 	case "paper":
-		scores.Image = nn.Sigmoid(s, normality)
+		scores.Image = nn.Sigmoid(s, normality())
+	default:
+		scores.Image = nn.Neg(s, logit)
 	}
 	return scores
 }
