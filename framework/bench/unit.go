@@ -8,6 +8,8 @@ import (
 
 	tf "github.com/wamuir/graft/tensorflow"
 	"github.com/wamuir/graft/tensorflow/op"
+
+	"thorax/graphs/session"
 )
 
 // Unit is the reference: an auto-encoder in bare TensorFlow, without any of
@@ -145,7 +147,10 @@ func NewUnit(config []byte) (*Unit, error) {
 // Step runs one step and returns its time.
 func (u *Unit) Step() (time.Duration, error) {
 	start := time.Now()
-	_, err := u.session.Run(map[tf.Output]*tf.Tensor{u.index: u.batch}, nil, u.targets)
+	err := session.Quietly(func() error {
+		_, err := u.session.Run(map[tf.Output]*tf.Tensor{u.index: u.batch}, nil, u.targets)
+		return err
+	})
 	return time.Since(start), err
 }
 

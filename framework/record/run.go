@@ -48,6 +48,7 @@ type Run struct {
 	CPU        string `json:"cpu,omitempty"`
 	Threads    int    `json:"threads,omitempty"`
 	Precision  string `json:"precision,omitempty"`
+	OneDNN     string `json:"onednn,omitempty"` // TF_ENABLE_ONEDNN_OPTS: with or without its kernels last bits differ
 
 	Started      time.Time `json:"started,omitzero"`
 	Finished     time.Time `json:"finished,omitzero"`

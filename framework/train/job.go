@@ -130,6 +130,7 @@ func (r *runner) do() error {
 		Status: record.Running, Experiment: c.Experiment, Title: c.Title, Data: r.Data.Name(), Method: c.Method,
 		Label: c.Label, Family: r.Info.Family, Row: c.Row, Seed: int64(c.Seed), Hash: c.Hash(), Revision: r.Revision,
 		TensorFlow: tf.Version(), Go: runtime.Version(), CPU: cpuName(), Threads: c.Train.Threads, Precision: c.Train.Precision,
+		OneDNN:  os.Getenv("TF_ENABLE_ONEDNN_OPTS"),
 		Started: time.Now().UTC().Truncate(time.Second), Fingerprint: record.Fingerprint{Files: files, SHA256: sum},
 		SplitRule: r.Data.SplitRule(), Groups: r.Data.HasGroups(),
 	}

@@ -103,7 +103,7 @@ func (x *Session) Devices() ([]string, error) {
 func (x *Session) Run(feeds map[tf.Output]*tf.Tensor, fetches []tf.Output, targets ...*tf.Operation) ([]*tf.Tensor, error) {
 	x.Runs++
 	var out []*tf.Tensor
-	err := quietly(func() (err error) {
+	err := Quietly(func() (err error) {
 		out, err = x.session.Run(feeds, fetches, targets)
 		return err
 	})
