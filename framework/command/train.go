@@ -173,17 +173,24 @@ func (c *runCmd) report(a *app, e *config.Experiment, sets dataSets) error {
 	return write(a, entries, dir, dir, o)
 }
 
-// dataSets are the opened data sets of a command, by name.
-type dataSets map[string]*data.Dataset
+// dataSets are the opened data sets of a command.
+type dataSets map[dataKey]*data.Dataset
+
+// A dataKey tells the data sets of an experiment apart: rows may train on a contaminated version.
+type dataKey struct {
+	name          string
+	contamination float64
+}
 
 func (s dataSets) open(o data.Options, cache string, show *progress) (*data.Dataset, error) {
-	if d := s[o.Name]; d != nil {
+	key := dataKey{o.Name, o.Contamination}
+	if d := s[key]; d != nil {
 		return d, nil
 	}
 	o.Progress = show.decoding(o.Name)
 	d, err := data.Open(o, cache)
 	if err == nil {
-		s[o.Name] = d
+		s[key] = d
 	}
 	return d, err
 }
@@ -197,12 +204,12 @@ func (s dataSets) close() {
 // images gives the test images of each set to a report.
 func (s dataSets) images() map[string]report.Images {
 	out := map[string]report.Images{}
-	for name, d := range s {
+	for key, d := range s { // the test images of all versions of a set are the same
 		t := testImages{data: d, index: map[string]int{}}
 		for i, item := range d.Items(data.Test) {
 			t.index[item.Path] = i
 		}
-		out[name] = t
+		out[key.name] = t
 	}
 	return out
 }

@@ -44,6 +44,10 @@ type Row struct {
 	Train  Train
 	Keys   any // pointer to the method's struct, checked
 
+	// Contamination replaces that of the data blocks: the one key of theirs that leaves the test images
+	// as they are, so that rows with and without it stand in one table. nil: the block's own.
+	Contamination *float64
+
 	path  string // of the row's table in the file
 	entry *entry
 }

@@ -182,6 +182,7 @@ func decodeNumber(path string, value any, dst reflect.Value) error {
 type field struct {
 	key   string
 	value reflect.Value
+	omit  bool // of a written table: tagged omitzero, and zero
 }
 
 // fieldsOf lists the keys of a struct in order: the toml tag or else the field's
@@ -191,15 +192,16 @@ func fieldsOf(v reflect.Value) []field {
 	var fields []field
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
-		key, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+		key, option, _ := strings.Cut(f.Tag.Get("toml"), ",")
+		omit := option == "omitzero" && v.Field(i).IsZero()
 		switch {
 		case key == "-" || !f.IsExported():
 		case key == "" && f.Anonymous && f.Type.Kind() == reflect.Struct:
 			fields = append(fields, fieldsOf(v.Field(i))...)
 		case key == "":
-			fields = append(fields, field{strings.ToLower(f.Name), v.Field(i)})
+			fields = append(fields, field{strings.ToLower(f.Name), v.Field(i), omit})
 		default:
-			fields = append(fields, field{key, v.Field(i)})
+			fields = append(fields, field{key, v.Field(i), omit})
 		}
 	}
 	return fields

@@ -178,6 +178,9 @@ func tree(v reflect.Value) ([]node, error) {
 	switch v.Kind() {
 	case reflect.Struct:
 		for _, f := range fieldsOf(v) {
+			if f.omit {
+				continue
+			}
 			if err := add(f.key, f.value); err != nil {
 				return nil, err
 			}

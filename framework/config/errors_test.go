@@ -75,7 +75,7 @@ func TestErrors(t *testing.T) {
 		{"unknown method, none near", plainData + "[[method]]\nname = \"simsid\"\n", nil, `experiments/x.toml:6: method.name: no method "simsid", need one of ae, chance`},
 		{"name no string", plainData + "[[method]]\nname = 1\n", nil, `experiments/x.toml:6: method.name: 1 is an integer, need a string`},
 		{"unknown key", oneAE + "latnet = 3\n", nil, `experiments/x.toml:7: method.ae.latnet: unknown key; did you mean latent?`},
-		{"unknown key, none near", plainData + "[[method]]\nname = \"chance\"\nwavelength = 3\n", nil, `experiments/x.toml:7: method.chance.wavelength: unknown key; valid keys: label, name, on, preset, train, vary`},
+		{"unknown key, none near", plainData + "[[method]]\nname = \"chance\"\nwavelength = 3\n", nil, `experiments/x.toml:7: method.chance.wavelength: unknown key; valid keys: data, label, name, on, preset, train, vary`},
 		{"misspelt shared key", oneAE + "lable = \"AE\"\n", nil, `experiments/x.toml:7: method.ae.lable: unknown key; did you mean label?`},
 		{"budget in the method", oneAE + "steps = 3\n", nil, `experiments/x.toml:7: method.ae.steps: unknown key; did you mean train.steps?`},
 		{"unknown nested key", oneAE + "[method.adam]\nlr = 3\n", nil, `experiments/x.toml:8: method.ae.adam.lr: unknown key; valid keys: betas, rate`},
@@ -103,7 +103,7 @@ func TestErrors(t *testing.T) {
 		{"unknown block", oneAE + "on = [\"zhanglab-64\"]\n", nil, `experiments/x.toml:7: method.ae.on[0]: no data block "zhanglab-64"; did you mean "zhanglab-128"?`},
 		{"on nothing", oneAE + "on = []\n", nil, `experiments/x.toml:7: method.ae.on: empty, need data blocks (zhanglab-128); leave it out for all`},
 		{"on twice", oneAE + "on = [\"zhanglab-128\", \"zhanglab-128\"]\n", nil, `experiments/x.toml:7: method.ae.on[1]: "zhanglab-128" is listed twice`},
-		{"hidden key", oneAE + "hidden = 3\n", nil, `experiments/x.toml:7: method.ae.hidden: unknown key; valid keys: adam, beta, depth, image_score, label, latent, name, on, preset, skip, stages, train, vary, warm, weight, widths`},
+		{"hidden key", oneAE + "hidden = 3\n", nil, `experiments/x.toml:7: method.ae.hidden: unknown key; valid keys: adam, beta, data, depth, image_score, label, latent, name, on, preset, skip, stages, train, vary, warm, weight, widths`},
 		// train
 		{"steps and epochs", oneAE + "train = { steps = 3, epochs = 3 }\n", nil, `experiments/x.toml:7: method.ae.train.epochs: steps is set too, need one of them`},
 		{"precision", oneAE + "train = { precision = \"bf61\" }\n", nil, `experiments/x.toml:7: method.ae.train.precision: "bf61"; did you mean "bf16"?`},
@@ -127,6 +127,8 @@ func TestErrors(t *testing.T) {
 		{"vary too much", oneAE + "vary = { latent = [" + numbers(40) + "], depth = [" + numbers(40) + "] }\n", nil, `experiments/x.toml:7: method.ae.vary: expands to more than 1000 rows`},
 		// two rows
 		{"one slug", oneAE + "[[method]]\nname = \"ae\"\nlatent = 3\n", nil, `experiments/x.toml:7: method.ae: row "ae" would use the folder "ae" of row "ae" on line 5; give one another label`},
+		{"contamination out of range", oneAE + "data = { contamination = 1.5 }\n", nil, `experiments/x.toml:7: method.ae.data.contamination: 1.5, need 0 to 1`},
+		{"another key of the data", oneAE + "data = { size = 64 }\n", nil, `experiments/x.toml:7: method.ae.data.size: unknown key; valid keys: contamination`},
 		{"one configuration", oneAE + "[[method]]\nname = \"ae\"\nlabel = \"AE 128\"\nlatent = 128\n", nil, `experiments/x.toml:7: method.ae: row "AE 128" resolves to the same configuration as row "ae" on line 5`},
 		{"varied to one configuration", oneAE + "vary = { beta = [1, 1.0] }\n", nil, `experiments/x.toml:5: method.ae: row "ae beta=1.0" resolves to the same configuration as row "ae beta=1" on line 5`},
 		// overrides

@@ -211,7 +211,7 @@ func (e *Experiment) Runs() ([]Run, error) {
 					return nil, fmt.Errorf("method.%s: %w", row.Method, err)
 				}
 				runs = append(runs, Run{
-					Experiment: e.Name, Title: e.Title, Row: j, Data: block, Seed: seed,
+					Experiment: e.Name, Title: e.Title, Row: j, Data: row.on(block), Seed: seed,
 					Method: row.Method, Preset: row.Preset, Label: row.Label, Slug: row.Slug,
 					Train: row.Train, Keys: keys, root: e.roots[i],
 					Dir: fmt.Sprintf("results/%s/%s/%s/seed-%d", e.Name, block.Name, row.Slug, seed),

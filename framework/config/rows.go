@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"thorax/framework/data"
 )
 
 // entry is a row before its keys are decoded into the method's struct.
@@ -24,9 +26,12 @@ type rowKeys struct {
 	Label  string   `toml:"label"`
 	On     []string `toml:"on"`
 	Preset string   `toml:"preset"`
+	Data   struct {
+		Contamination *float64 `toml:"contamination"`
+	} `toml:"data"`
 }
 
-var shared = []string{"name", "label", "on", "preset", "train", "vary"}
+var shared = []string{"name", "label", "on", "preset", "data", "train", "vary"}
 
 // rows reads the rows and expands vary.
 func (e *Experiment) rows(d *document) error {
@@ -51,7 +56,7 @@ func (e *Experiment) rows(d *document) error {
 			}
 			row, err := e.row(path, v, common)
 			if err == nil {
-				err = distinct(row, seen, d)
+				err = e.distinct(row, seen, d)
 			}
 			if err != nil {
 				return d.locate(err, v.from)
@@ -68,7 +73,7 @@ func (e *Experiment) row(path string, v variant, common Train) (Row, error) {
 	given, own := map[string]any{}, map[string]any{}
 	for key, value := range v.table {
 		switch key {
-		case "name", "label", "on", "preset":
+		case "name", "label", "on", "preset", "data":
 			given[key] = value
 		case "train", "vary":
 		default:
@@ -78,7 +83,7 @@ func (e *Experiment) row(path string, v variant, common Train) (Row, error) {
 	if err := decode(path, given, reflect.ValueOf(&head).Elem()); err != nil {
 		return Row{}, err
 	}
-	row := Row{Method: head.Name, Label: head.Label, Preset: head.Preset, On: head.On, Train: common, path: path}
+	row := Row{Method: head.Name, Label: head.Label, Preset: head.Preset, On: head.On, Contamination: head.Data.Contamination, Train: common, path: path}
 	row.entry = &entry{head.Name, head.Preset, own}
 	var err error
 	if row.Keys, err = row.entry.decode(e.methods, path); err != nil {
@@ -94,7 +99,24 @@ func (e *Experiment) row(path string, v variant, common Train) (Row, error) {
 	if row.Slug = Slug(row.Label); row.Slug == "" || len(row.Slug) > 200 {
 		return Row{}, wrongf(join(path, "label"), "%q, need 1 to 200 letters or digits: it becomes a folder", row.Label)
 	}
-	return row, e.on(&row, given["on"] != nil)
+	if err := e.on(&row, given["on"] != nil); err != nil {
+		return Row{}, err
+	}
+	for _, o := range e.Data {
+		o = row.on(o)
+		if err := o.Check(); err != nil {
+			return Row{}, wrongf(join(path, "data.contamination"), "%s", strings.TrimPrefix(err.Error(), "data.contamination: "))
+		}
+	}
+	return row, nil
+}
+
+// on returns the data block as the row has it.
+func (r *Row) on(block data.Options) data.Options {
+	if r.Contamination != nil {
+		block.Contamination = *r.Contamination
+	}
+	return block
 }
 
 // on checks the names of the row's data blocks; without any the row is on all.
@@ -123,18 +145,21 @@ func (e *Experiment) on(row *Row, given bool) error {
 }
 
 // distinct refuses a row that one in seen already is, and adds it there.
-func distinct(row Row, seen map[string]Row, d *document) error {
+func (e *Experiment) distinct(row Row, seen map[string]Row, d *document) error {
 	if other, ok := seen["slug "+row.Slug]; ok {
 		return wrongf(row.path, "row %q would use the folder %q of row %q on line %d; give one another label",
 			row.Label, row.Slug, other.Label, d.line(other.path))
 	}
 	seen["slug "+row.Slug] = row
-	keys, err := Run{Method: row.Method, Train: row.Train, Keys: row.Keys}.relevant()
-	if err != nil {
-		return wrongf(row.path, "%v", err)
-	}
-	for _, block := range row.On {
-		id := fmt.Sprintf("keys %v %s", keys, block) // fmt sorts a map's keys
+	for _, block := range e.Data {
+		if !slices.Contains(row.On, block.Name) {
+			continue
+		}
+		keys, err := Run{Data: row.on(block), Method: row.Method, Train: row.Train, Keys: row.Keys}.relevant()
+		if err != nil {
+			return wrongf(row.path, "%v", err)
+		}
+		id := fmt.Sprintf("keys %v %s", keys, block.Name) // fmt sorts a map's keys
 		if other, ok := seen[id]; ok {
 			return wrongf(row.path, "row %q resolves to the same configuration as row %q on line %d",
 				row.Label, other.Label, d.line(other.path))

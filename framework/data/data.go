@@ -41,7 +41,7 @@ type Item struct {
 // Split names the part of a set an image belongs to.
 type Split int
 
-// Train and Validation hold normal images only; Test holds both kinds.
+// Train and Validation hold normal images only, but for [Options].Contamination; Test holds both kinds.
 const (
 	Train Split = iota
 	Validation
@@ -103,7 +103,7 @@ type mask struct {
 }
 
 // Open lists, splits and, if the cache in cacheDir does not hold them yet, decodes the images of o.
-// Of the training images only the normal ones are read. Its errors name the file and the remedy.
+// Of the training images only the normal ones are read, unless o asks for contamination. Its errors name the file and the remedy.
 func Open(o Options, cacheDir string) (*Dataset, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -247,8 +247,8 @@ func (d *Dataset) Fingerprint() (files int, sha256 string) { return d.files, d.s
 // SplitRule says in words how the splits were made.
 func (d *Dataset) SplitRule() string { return d.rule }
 
-// ContaminationPool lists the abnormal images of the training folder. Open never reads them;
-// PoolPixels does.
+// ContaminationPool lists the abnormal images of the training folder. Open reads none of them that
+// [Options].Contamination does not ask for; PoolPixels does.
 func (d *Dataset) ContaminationPool() []Item { return d.pool }
 
 // PoolPixels reads image i of the contamination pool into dst, Size×Size values in [0,1]. It decodes

@@ -21,6 +21,12 @@ type Options struct {
 	Validation float64 `toml:"validation"` // share of training normals, at least 100 images; 0 is none
 	SplitSeed  uint64  `toml:"split_seed"` // draws the validation images; apart from the training seeds
 
+	// Contamination is the share of abnormal images among the training images, 0 to 1, for a study of
+	// what they do; 0 everywhere else. With T training normals after validation is held out and ρ = 1 -
+	// Contamination, training has the first ⌊ρT⌋ of a shuffle of the normals and the first T-⌊ρT⌋ of one
+	// of the training abnormals, both by SplitSeed: T stays what it is. No method sees which is which.
+	Contamination float64 `toml:"contamination,omitzero"`
+
 	Phantom *phantom.Options `toml:"phantom"` // what is generated; only with set = "phantom"
 
 	Progress func(done, total int) `toml:"-"` // called while images are decoded, from one goroutine at a time; may be nil
@@ -58,6 +64,9 @@ func (o *Options) Check() error {
 	}
 	if !(o.Validation >= 0 && o.Validation <= 0.5) { // also refuses NaN
 		return fmt.Errorf("data.validation: %g, need 0 to 0.5", o.Validation)
+	}
+	if !(o.Contamination >= 0 && o.Contamination <= 1) {
+		return fmt.Errorf("data.contamination: %g, need 0 to 1", o.Contamination)
 	}
 	if o.SplitSeed > math.MaxInt64 {
 		return fmt.Errorf("data.split_seed: %d, need at most %d", o.SplitSeed, int64(math.MaxInt64))

@@ -53,9 +53,44 @@ func (d *Dataset) split(list []listed) error {
 		d.rule = fmt.Sprintf("validation: %d of %d normal training images (share %g, at least %d), whole %s drawn with split seed %d; training: %d",
 			len(d.items[Validation]), normals, o.Validation, minValidation, unit, o.SplitSeed, len(d.items[Train]))
 	}
+	if o.Contamination > 0 {
+		return d.contaminate()
+	}
 	if len(d.pool) > 0 {
 		d.rule += fmt.Sprintf("; %d abnormal training images not used", len(d.pool))
 	}
+	return nil
+}
+
+// contaminate replaces a share of the training normals by as many abnormal images, as
+// [Options].Contamination says. Abnormal images of patients whose images validate or test stay out.
+func (d *Dataset) contaminate() error {
+	o := d.opts
+	kept := map[string]bool{}
+	for _, it := range slices.Concat(d.items[Validation], d.items[Test]) {
+		kept[it.Group] = it.Group != ""
+	}
+	pool := slices.DeleteFunc(slices.Clone(d.pool), func(it Item) bool { return kept[it.Group] })
+	slices.SortFunc(pool, byPath)
+	all := d.items[Train]
+	normals := int(math.Floor((1-o.Contamination)*float64(len(all)) + 1e-9)) // 1-0.9 is less than 0.1
+	abnormals := len(all) - normals
+	if abnormals > len(pool) {
+		return fmt.Errorf("data %s: contamination %g needs %d abnormal training images, of patients that neither validate nor test, and %s has %d; add images or lower it",
+			o.Name, o.Contamination, abnormals, o.Root, len(pool))
+	}
+	const stream, other = 1, 2 // of the split seed; 0 draws validation
+	mixed := make([]Item, 0, len(all))
+	for _, i := range Order(o.SplitSeed, stream, len(all))[:normals] {
+		mixed = append(mixed, all[i])
+	}
+	for _, i := range Order(o.SplitSeed, other, len(pool))[:abnormals] {
+		mixed = append(mixed, pool[i])
+	}
+	slices.SortFunc(mixed, byPath)
+	d.items[Train] = mixed
+	d.rule += fmt.Sprintf("; contamination %g: %d of them replaced by as many of %d abnormal training images, drawn with split seed %d",
+		o.Contamination, abnormals, len(pool), o.SplitSeed)
 	return nil
 }
 

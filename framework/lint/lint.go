@@ -187,6 +187,7 @@ type facts struct {
 type block struct {
 	name, set, root string
 	validation      float64
+	contamination   float64
 }
 
 // configured is a row of the experiment, or a run's configuration: keys by dotted name.
@@ -312,6 +313,7 @@ func blockOf(keys map[string]string) block {
 	if v, err := strconv.ParseFloat(keys["validation"], 64); err == nil {
 		b.validation = v
 	}
+	b.contamination, _ = strconv.ParseFloat(keys["contamination"], 64)
 	if b.name == "" {
 		b.name = b.set + "-" + keys["size"]
 	}

@@ -346,6 +346,10 @@ func TestFires(t *testing.T) {
 		{"L19", "two seeds", func(s *sound) { replace(t, &s.experiment, "[0, 1, 2]", "[0, 1]") }, "2 seeds"},
 		{"L19", "a row of one seed", func(s *sound) { delete(s.runs, "AE1"); delete(s.runs, "AE2") }, "AE (1)"},
 		{"L20", "contaminated", func(s *sound) { replace(t, &s.experiment, `"padim"`, "\"padim\"\ncontamination = 0.3") }, "0.3"},
+		{"L20", "a contaminated block", func(s *sound) { replace(t, &s.experiment, "size = 64", "size = 64\ncontamination = 0.2") }, "chest-64: contamination = 0.2"},
+		{"L20", "a sweep", func(s *sound) {
+			replace(t, &s.experiment, `"padim"`, "\"padim\"\nvary = { data.contamination = [0, 0.1, 0.5] }")
+		}, "[0 0.1 0.5]"},
 		{"L20", "an abnormal validation image", func(s *sound) { s.runs["AE0"].scores[0].Abnormal = true }, "1 abnormal images"},
 		{"L21", "another version", func(s *sound) { s.runs["AE0"].run.Fingerprint.SHA256 = "beef" }, "2 versions"},
 		{"L21", "another split", func(s *sound) { s.runs["AE0"].run.SplitRule = "training: 400" }, "2 splits"},

@@ -563,10 +563,21 @@ func repeats(f *facts) (found []string) {
 }
 
 func contamination(f *facts) (found []string) {
+	for _, b := range f.blocks {
+		if b.contamination > 0 {
+			found = append(found, fmt.Sprintf("%s: contamination = %g", b.name, b.contamination))
+		}
+	}
 	for _, c := range f.rows {
-		for _, key := range []string{"contamination", "train.contamination", "data.contamination"} {
-			if v, err := strconv.ParseFloat(c.keys[key], 64); err == nil && v > 0 {
-				found = append(found, fmt.Sprintf("%s: %s = %g", c.where, key, v))
+		for _, key := range []string{"contamination", "train.contamination", "data.contamination", "vary.data.contamination"} {
+			most := 0.
+			for _, word := range strings.Fields(strings.Trim(c.keys[key], "[]")) { // vary has a list of them
+				if v, err := strconv.ParseFloat(word, 64); err == nil {
+					most = max(most, v)
+				}
+			}
+			if most > 0 {
+				found = append(found, fmt.Sprintf("%s: %s = %s", c.where, key, c.keys[key]))
 			}
 		}
 	}

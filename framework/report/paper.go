@@ -69,6 +69,9 @@ func (r *row) asPublished(s *set) published.Row {
 		splits = append(splits, fmt.Sprintf("%s/%d/%d", n[1], s.normal, s.abnormal))
 	}
 	p.Split = strings.Join(splits, ", ")
+	if share, ok := config.Data["contamination"].(float64); ok { // no source trains on such images unless it says so
+		p.Split = fmt.Sprintf("training contaminated by %g %%", 100*share)
+	}
 	return out
 }
 
