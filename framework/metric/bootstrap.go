@@ -44,13 +44,13 @@ func (b Bootstrap) Run(specs []Spec, runs []Input) (*Resampled, error) {
 	}
 	abnormal := runs[0].Abnormal
 	out := &Resampled{}
-	var columns []column
+	var columns [][]resampledView
 	for i, in := range runs {
 		if !slices.Equal(in.Abnormal, abnormal) {
 			return nil, fmt.Errorf("run %d: its test labels are not those of run 1", i+1)
 		}
 		figures := EvalAll(specs, in)
-		columns = append(columns, newColumn(in, specs, figures))
+		columns = append(columns, b.newColumn(in, specs, figures))
 		out.Figures = append(out.Figures, figures)
 		draws := make([][]float64, len(specs))
 		for k := range draws {
@@ -66,17 +66,18 @@ func (b Bootstrap) Run(specs []Spec, runs []Input) (*Resampled, error) {
 	for k := range b.Resamples {
 		sampler.draw()
 		for i, c := range columns {
-			var r ranking
-			for j, s := range specs {
+			for j := range specs {
 				out.draws[i][j][k] = math.NaN()
-				if !out.Figures[i][j].OK {
-					continue
+			}
+			for _, v := range c {
+				var r ranking
+				if r, cuts = v.ranking(sampler.times, cuts); r.n1 == 0 || r.n0 == 0 {
+					continue // a rare type was not drawn
 				}
-				if r.cuts == nil { // the scores are sound: a figure exists
-					r, cuts = c.ranking(abnormal, sampler.times, cuts)
-				}
-				if v, _, err := s.image(r, c.transferred[j]); err == nil {
-					out.draws[i][j][k] = v
+				for n, j := range v.specs {
+					if x, _, err := specs[j].image(r, v.transferred[n]); err == nil {
+						out.draws[i][j][k] = x
+					}
 				}
 			}
 		}
@@ -84,43 +85,61 @@ func (b Bootstrap) Run(specs []Spec, runs []Input) (*Resampled, error) {
 	return out, nil
 }
 
-// A column is one run's scores, sorted once.
-type column struct {
+// A resampledView is one view of one run, sorted once: its scores are of images or of
+// studies, and each is drawn as often as the image that stands for it.
+type resampledView struct {
+	view
 	scores      []float64
+	abnormal    []bool
+	stands      []int // the image behind each score
 	order       []int
+	specs       []int     // what is computed of it
 	transferred []float64 // threshold of each spec, NaN where the test set chooses
 }
 
-func newColumn(in Input, specs []Spec, figures []Figure) column {
-	c := column{scores: in.Scores, order: descending(in.Scores)}
+// newColumn prepares the views of one run. A figure that does not exist is not
+// resampled, nor is one of studies unless studies are what is drawn.
+func (b Bootstrap) newColumn(in Input, specs []Spec, figures []Figure) []resampledView {
+	var column []resampledView
 	for j, s := range specs {
-		t := math.NaN()
-		if figures[j].OK {
-			t, _ = s.transferred(in)
+		if !figures[j].OK || s.Study() && !slices.Equal(b.Groups, in.Groups) {
+			continue
 		}
-		c.transferred = append(c.transferred, t)
+		seen, stands, err := s.view.of(in)
+		if err != nil {
+			continue // impossible: the figure exists
+		}
+		at := slices.IndexFunc(column, func(v resampledView) bool { return v.view == s.view })
+		if at < 0 {
+			at = len(column)
+			column = append(column, resampledView{view: s.view, scores: seen.Scores, abnormal: seen.Abnormal,
+				stands: stands, order: descending(seen.Scores)})
+		}
+		t, _ := s.transferred(seen)
+		column[at].specs = append(column[at].specs, j)
+		column[at].transferred = append(column[at].transferred, t)
 	}
-	return c
+	return column
 }
 
-// ranking counts each image as often as it was drawn, with cuts as its memory.
-func (c column) ranking(abnormal []bool, times []int, cuts []cut) (ranking, []cut) {
+// ranking counts each score as often as it was drawn, with cuts as its memory.
+func (v resampledView) ranking(times []int, cuts []cut) (ranking, []cut) {
 	cuts = cuts[:0]
 	var now cut
-	for _, i := range c.order {
-		n := times[i]
+	for _, i := range v.order {
+		n := times[v.stands[i]]
 		if n == 0 {
 			continue
 		}
-		if now.tp+now.fp > 0 && c.scores[i] != now.t {
+		if now.tp+now.fp > 0 && v.scores[i] != now.t {
 			cuts = append(cuts, now)
 		}
-		if abnormal[i] {
+		if v.abnormal[i] {
 			now.tp += n
 		} else {
 			now.fp += n
 		}
-		now.t = c.scores[i]
+		now.t = v.scores[i]
 	}
 	cuts = append(cuts, now)
 	return ranking{slices.Values(cuts), now.tp, now.fp}, cuts

@@ -13,13 +13,20 @@ type Input struct {
 	Scores   []float64 // image scores of the test images
 	Abnormal []bool    // their labels
 
+	Groups   []string // the study or patient of each, "" where unknown; nil: none known
+	Subtypes []string // the type of each abnormal image, "" where unknown; nil: none known
+
 	Validation         []float64 // image scores of the validation images
 	ValidationAbnormal []bool    // their labels; nil: all normal, as is usual
+	ValidationGroups   []string  // as Groups
 
 	Maps           [][]float32 // anomaly maps of the test images in the order of Scores, row-major; nil: none
 	Masks          [][]bool    // lesions on the same grid; a normal image's mask may be nil
 	W, H           int         // the one grid of maps and masks
 	ValidationMaps [][]float32 // anomaly maps of the validation normals on the same grid
+
+	Lungs           [][]bool // the lungs of the test images on the same grid, nil where unknown; nil: none known
+	ValidationLungs [][]bool // those of the validation normals
 }
 
 // Figure is one metric's value, or the reason why there is none.
@@ -39,13 +46,13 @@ func (s Spec) Eval(in Input) Figure { return EvalAll([]Spec{s}, in)[0] }
 // EvalAll computes the figures in the order of specs. It never fails as a whole:
 // a figure that cannot be computed has OK false and the reason.
 func EvalAll(specs []Spec, in Input) []Figure {
-	e := evaluator{Input: in}
+	e := evaluator{Input: in, images: map[view]*once[ranked]{}, validation: map[bool]*once[[]uint64]{}}
 	figures := make([]Figure, len(specs))
-	for i, s := range specs {
-		f := &figures[i]
+	for _, i := range byGrid(specs) {
+		s, f := specs[i], &figures[i]
 		*f = Figure{Name: s.Name, ID: s.ID(), Oracle: s.Oracle()}
 		var err error
-		if s.Pixel() {
+		if s.Masks() {
 			err = e.pixelFigure(s, f)
 		} else {
 			err = e.imageFigure(s, f)
@@ -60,6 +67,25 @@ func EvalAll(specs []Spec, in Input) []Figure {
 		f.OK = true
 	}
 	return figures
+}
+
+// byGrid orders the specs so that those of one grid follow each other: the sorted
+// pixels of one grid at a time are kept.
+func byGrid(specs []Spec) []int {
+	var grids []grid
+	for _, s := range specs {
+		if !slices.Contains(grids, s.grid) {
+			grids = append(grids, s.grid)
+		}
+	}
+	order := make([]int, len(specs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return slices.Index(grids, specs[a].grid) - slices.Index(grids, specs[b].grid)
+	})
+	return order
 }
 
 // once keeps the result of a computation, and its error, for all specs.
@@ -77,23 +103,43 @@ func (o *once[T]) get(compute func() (T, error)) (T, error) {
 	return o.value, o.err
 }
 
+// at returns the entry of a key, a new one if need be.
+func at[K comparable, T any](all map[K]*once[T], key K) *once[T] {
+	if all[key] == nil {
+		all[key] = &once[T]{}
+	}
+	return all[key]
+}
+
 type evaluator struct {
 	Input
-	images     once[ranking]
+	images     map[view]*once[ranked]
+	grid       grid // of sorted
 	sorted     once[*pixels]
-	validation once[[]uint64]
+	validation map[bool]*once[[]uint64] // by whether the lungs alone count
+}
+
+// ranked is what a view shows.
+type ranked struct {
+	in Input
+	r  ranking
 }
 
 func (e *evaluator) imageFigure(s Spec, f *Figure) error {
-	r, err := e.images.get(func() (ranking, error) { return rank(e.Scores, e.Abnormal) })
+	v, err := at(e.images, s.view).get(func() (v ranked, err error) {
+		if v.in, _, err = s.view.of(e.Input); err == nil {
+			v.r, err = rank(v.in.Scores, v.in.Abnormal)
+		}
+		return v, err
+	})
 	if err != nil {
 		return err
 	}
-	t, err := s.transferred(e.Input)
+	t, err := s.transferred(v.in)
 	if err != nil {
 		return err
 	}
-	f.Value, f.Threshold, err = s.image(r, t)
+	f.Value, f.Threshold, err = s.image(v.r, t)
 	f.HasThreshold = s.thresholded() && !math.IsInf(f.Threshold, 1) // no score lies at or above +Inf
 	return err
 }
@@ -215,7 +261,10 @@ func (in Input) validationNormals() ([]float64, error) {
 }
 
 func (e *evaluator) pixelFigure(s Spec, f *Figure) error {
-	p, err := e.sorted.get(func() (*pixels, error) { return newPixels(e.Input) })
+	if e.grid != s.grid {
+		e.grid, e.sorted = s.grid, once[*pixels]{}
+	}
+	p, err := e.sorted.get(func() (*pixels, error) { return newPixels(e.Input, s.grid) })
 	if err != nil {
 		return err
 	}
@@ -249,8 +298,10 @@ func (e *evaluator) pixelFigure(s Spec, f *Figure) error {
 		return nil
 	case s.rule == "best":
 		f.Threshold, err = p.bestMeanOverlap(measure)
+	case s.rule == "youden-test": // over all pixels, also for the mean of images
+		f.Threshold = r.best(r.higherYouden).t
 	default:
-		f.Threshold, err = e.pixelQuantile(s.value, p.size)
+		f.Threshold, err = e.pixelQuantile(s.value, p.size, s.inLungs)
 	}
 	if err != nil {
 		return err
@@ -264,9 +315,18 @@ func (e *evaluator) pixelFigure(s Spec, f *Figure) error {
 	return err
 }
 
-// pixelQuantile is Quantile over all pixels of the validation normals.
-func (e *evaluator) pixelQuantile(alpha float64, size int) (float64, error) {
-	words, err := e.validation.get(func() ([]uint64, error) { return sortedValidation(e.ValidationMaps, size) })
+// pixelQuantile is Quantile over all pixels of the validation normals, or over those of
+// their lungs.
+func (e *evaluator) pixelQuantile(alpha float64, size int, inLungs bool) (float64, error) {
+	words, err := at(e.validation, inLungs).get(func() ([]uint64, error) {
+		if !inLungs {
+			return sortedValidation(e.ValidationMaps, nil, size)
+		}
+		if err := checkLungs(e.ValidationLungs, len(e.ValidationMaps), size, "validation"); err != nil {
+			return nil, err
+		}
+		return sortedValidation(e.ValidationMaps, e.ValidationLungs, size)
+	})
 	if err != nil {
 		return 0, err
 	}

@@ -20,6 +20,9 @@ func (p *pixels) meanOverlap(t float64, f overlap) (float64, error) {
 	for i, mask := range p.masks {
 		tp, fp, lesion := 0, 0, 0
 		for j, is := range mask {
+			if !p.counts(i, j) {
+				continue
+			}
 			hit := float64(p.maps[i][j]) >= t
 			switch {
 			case is && hit:
@@ -78,8 +81,9 @@ func (p *pixels) bestMeanOverlap(f overlap) (float64, error) {
 	return at, nil
 }
 
-// sortedValidation returns all pixel values of the validation normals as sorted words.
-func sortedValidation(maps [][]float32, size int) ([]uint64, error) {
+// sortedValidation returns the pixel values of the validation normals as sorted words:
+// all of them, or those of the lungs unless lungs is nil.
+func sortedValidation(maps [][]float32, lungs [][]bool, size int) ([]uint64, error) {
 	if len(maps) == 0 {
 		return nil, errors.New("no anomaly maps of validation normals")
 	}
@@ -88,9 +92,14 @@ func sortedValidation(maps [][]float32, size int) ([]uint64, error) {
 		if err := checkMap(values, size, i, "validation"); err != nil {
 			return nil, err
 		}
-		for _, v := range values {
-			words = append(words, uint64(descendingKey(v))<<32)
+		for j, v := range values {
+			if lungs == nil || lungs[i][j] {
+				words = append(words, uint64(descendingKey(v))<<32)
+			}
 		}
+	}
+	if len(words) == 0 {
+		return nil, errors.New("the lungs of the validation normals have no pixels")
 	}
 	sortByKey(words)
 	return words, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // pixels holds all test pixels sorted once, from the highest map value down, and
@@ -16,14 +17,22 @@ type pixels struct {
 	maps     [][]float32
 	masks    [][]bool
 	abnormal []bool
-	size     int     // pixels of one image
-	region   []int32 // of each pixel: its region's number from 1, or 0
-	regions  []int   // pixels of each region; regions[0] counts all non-lesion pixels
+	inside   [][]bool // which pixels count; nil: all
+	size     int      // pixels of one image
+	normal   int      // pixels of normal images that count
+	region   []int32  // of each pixel: its region's number from 1, or 0
+	regions  []int    // pixels of each region; regions[0] counts all non-lesion pixels
+}
+
+// A grid says which pixels are lesion and which count.
+type grid struct {
+	dilated bool // lesions grown by the 3×3 cross
+	inLungs bool // pixels outside the lungs do not count, of lesions neither
 }
 
 // newPixels checks maps and masks of one W×H grid and sorts the pixels. A nil
 // mask means no lesion and is allowed on normal images only.
-func newPixels(in Input) (*pixels, error) {
+func newPixels(in Input, g grid) (*pixels, error) {
 	if len(in.Maps) == 0 {
 		return nil, errors.New("no anomaly maps")
 	}
@@ -36,7 +45,13 @@ func newPixels(in Input) (*pixels, error) {
 	if in.W < 1 || in.H < 1 || in.W*in.H > math.MaxInt32/len(in.Maps) {
 		return nil, fmt.Errorf("%d maps of %d×%d pixels, need 1 to 2³¹−1 pixels in all", len(in.Maps), in.W, in.H)
 	}
-	p := &pixels{maps: in.Maps, masks: in.Masks, abnormal: in.Abnormal, size: in.W * in.H}
+	p := &pixels{maps: in.Maps, masks: make([][]bool, len(in.Masks)), abnormal: in.Abnormal, size: in.W * in.H}
+	if g.inLungs {
+		if err := checkLungs(in.Lungs, len(in.Maps), p.size, "test"); err != nil {
+			return nil, err
+		}
+		p.inside = in.Lungs
+	}
 	p.order = make([]uint64, 0, len(in.Maps)*p.size)
 	p.region = make([]int32, len(in.Maps)*p.size)
 	p.regions = []int{0}
@@ -51,12 +66,29 @@ func newPixels(in Input) (*pixels, error) {
 		if mask != nil && len(mask) != p.size {
 			return nil, fmt.Errorf("mask of test image %d: %d pixels, need %d×%d", i+1, len(mask), in.W, in.H)
 		}
+		if mask != nil && g.dilated {
+			mask = dilate(mask, in.W)
+		}
+		if mask != nil && g.inLungs {
+			mask = slices.Clone(mask)
+			for j := range mask {
+				mask[j] = mask[j] && p.inside[i][j]
+			}
+		}
+		p.masks[i] = mask
+		before := len(p.order)
 		for j, v := range values {
+			if !p.counts(i, j) {
+				continue
+			}
 			word := uint64(descendingKey(v))<<32 | uint64(i*p.size+j)<<1
 			if mask != nil && mask[j] {
 				word |= 1
 			}
 			p.order = append(p.order, word)
+		}
+		if !in.Abnormal[i] {
+			p.normal += len(p.order) - before
 		}
 		if mask != nil {
 			before := len(p.regions)
@@ -85,6 +117,51 @@ func checkMap(values []float32, size, i int, split string) error {
 	}
 	return nil
 }
+
+// checkLungs refuses a split of which some image has no region on the grid.
+func checkLungs(lungs [][]bool, images, size int, split string) error {
+	if len(lungs) == 0 {
+		return fmt.Errorf("the lungs of the %s images are not known", split)
+	}
+	if len(lungs) != images {
+		return fmt.Errorf("%d regions of lungs for %d %s images", len(lungs), images, split)
+	}
+	for i, l := range lungs {
+		if l == nil {
+			return fmt.Errorf("the lungs of %s image %d are not known", split, i+1)
+		}
+		if len(l) != size {
+			return fmt.Errorf("lungs of %s image %d: %d pixels, need %d", split, i+1, len(l), size)
+		}
+	}
+	return nil
+}
+
+// dilate grows a mask by the 3×3 ellipse, which is a cross: a pixel and its four neighbours.
+func dilate(mask []bool, w int) []bool {
+	out := slices.Clone(mask)
+	for i, on := range mask {
+		if !on {
+			continue
+		}
+		if i >= w {
+			out[i-w] = true
+		}
+		if i+w < len(mask) {
+			out[i+w] = true
+		}
+		if i%w > 0 {
+			out[i-1] = true
+		}
+		if i%w < w-1 {
+			out[i+1] = true
+		}
+	}
+	return out
+}
+
+// counts tells whether pixel j of image i is looked at.
+func (p *pixels) counts(i, j int) bool { return p.inside == nil || p.inside[i][j] }
 
 // descendingKey maps floats to integers in the opposite order; −0 equals 0.
 func descendingKey(v float32) uint32 {
@@ -171,11 +248,7 @@ func (p *pixels) ranking(abnormalOnly bool) (ranking, error) {
 	n1 := len(p.order) - p.regions[0]
 	n0 := p.regions[0]
 	if abnormalOnly {
-		for _, a := range p.abnormal {
-			if !a {
-				n0 -= p.size
-			}
-		}
+		n0 -= p.normal
 	}
 	if n1 == 0 || n0 == 0 {
 		return ranking{}, fmt.Errorf("%d lesion and %d other pixels: %w", n1, n0, ErrOneClass)
@@ -210,7 +283,7 @@ func (p *pixels) at(t float64, abnormalOnly bool) cut {
 			continue
 		}
 		for j, v := range values {
-			if float64(v) < t {
+			if float64(v) < t || !p.counts(i, j) {
 				continue
 			}
 			if p.masks[i] != nil && p.masks[i][j] {

@@ -60,7 +60,7 @@ const pimoLow, pimoHigh = 1e-5, 1e-4
 // maps or masks that are missing or do not fit, ErrNaN, fewer than 100,000 pixels
 // on normal test images, ErrOneClass.
 func AUPIMO(in Input) ([]float64, error) {
-	p, err := newPixels(in)
+	p, err := newPixels(in, grid{})
 	if err != nil {
 		return nil, err
 	}
@@ -75,12 +75,7 @@ func AUPIMO(in Input) ([]float64, error) {
 // the integral exact: a lesion pixel of value v contributes ln(1e-4/FPR(v)),
 // clipped to [0, ln 10].
 func (p *pixels) aupimo() ([]float64, error) {
-	normal := 0
-	for _, a := range p.abnormal {
-		if !a {
-			normal += p.size
-		}
-	}
+	normal := p.normal
 	if float64(normal)*pimoLow < 1 {
 		return nil, fmt.Errorf("normal test images have %d pixels in all, need %.0f to resolve a false-positive rate of %g", normal, 1/pimoLow, pimoLow)
 	}

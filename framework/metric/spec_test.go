@@ -50,6 +50,13 @@ func TestID(t *testing.T) {
 		{"dice@q-val.01", "dice/q-val/0.01/pooled/all-images/ge", false, true},
 		{"dice-mean@q-val.01", "dice/q-val/0.01/mean-per-image/abnormal-images/ge", false, true},
 		{"iou@best", "iou/best/pooled/all-images/ge", true, true},
+		{"dice@youden-test", "dice/youden-test/pooled/all-images/ge", true, true},
+		{"dice@q-val.01:dilated", "dice/q-val/0.01/pooled/all-images/ge/dilated-3x3-cross", false, true},
+		{"dice@best:dilated:abnormal", "dice/best/pooled/abnormal-images/ge/dilated-3x3-cross", true, true},
+		{"aupro@.3:lungs", "aupro/exact/0.3/pooled/8n/lungs", false, true},
+		{"auroc:lungs.mean", "auroc/mann-whitney/lungs-mean", false, true},
+		{"ap:study.top3", "ap/step/study-top3", false, false},
+		{"f1@q-val.05:study.max:type.others: a", "f1/q-val/0.05/ge/study-max/type-others: a", false, false},
 	} {
 		s := parse(t, tt.name)
 		if s.ID() != tt.id || s.Oracle() != tt.oracle || s.Pixel() != tt.pixel {
@@ -60,26 +67,39 @@ func TestID(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	for name, hint := range map[string]string{
-		"auc":                "auroc",
-		"":                   "nearest",
-		"f1@q-val":           "f1@q-val.05",
-		"f1@qval.05":         "f1@q-val.05",
-		"f1":                 "nearest",
-		"auroc@q-val.05":     "nearest",
-		"sens@sens.95":       "sens@spec.95",
-		"pixel-ap:normal":    "pixel-ap:abnormal",
-		"ap:abnormal":        "pixel-ap:abnormal",
-		"aupimo:abnormal":    "aupimo",
-		"dice":               "dice@best",
-		"f1@q-val.0":         "out of range",
-		"sens@spec.":         "sens@spec.95",
-		"aupro@0":            "out of range",
-		"aupro@nan":          "out of range",
-		"aupro@3":            "out of range",
-		"f1@fixed.2":         "out of range",
-		"f1@max-val.1":       "f1@max-val",
-		"dice@f1-test":       "dice@best",
-		"dice-mean@best:all": "dice-mean@best",
+		"auc":                       "auroc",
+		"":                          "nearest",
+		"f1@q-val":                  "f1@q-val.05",
+		"f1@qval.05":                "f1@q-val.05",
+		"f1":                        "nearest",
+		"auroc@q-val.05":            "nearest",
+		"sens@sens.95":              "sens@spec.95",
+		"pixel-ap:normal":           "pixel-ap:abnormal",
+		"ap:abnormal":               "pixel-ap:abnormal",
+		"aupimo:abnormal":           "aupimo",
+		"dice":                      "dice@best",
+		"f1@q-val.0":                "out of range",
+		"sens@spec.":                "sens@spec.95",
+		"aupro@0":                   "out of range",
+		"aupro@nan":                 "out of range",
+		"aupro@3":                   "out of range",
+		"f1@fixed.2":                "out of range",
+		"f1@max-val.1":              "f1@max-val",
+		"dice@f1-test":              "dice@best",
+		"dice-mean@best:all":        "dice-mean@best",
+		"auroc:study":               "auroc:study.mean",
+		"auroc:study.top0":          "auroc:study.top3",
+		"auroc:study.top03":         "auroc:study.top3",
+		"auroc:study.3":             "auroc:study.top3",
+		"auroc:type.":               "auroc",
+		"auroc:dilated":             "nearest",
+		"auroc:lungs":               "auroc:lungs.mean",
+		"pixel-ap:dilated":          "pixel-ap",
+		"pixel-ap:lungs.mean":       "pixel-ap:lungs",
+		"pixel-ap:lungs:lungs":      "pixel-ap:lungs",
+		"pixel-ap:study.mean":       "pixel-ap",
+		"auroc:study.max:study.max": "auroc:study.max",
+		"auroc:":                    "auroc",
 	} {
 		_, err := Parse(name)
 		if err == nil || !strings.Contains(err.Error(), hint) {
@@ -89,14 +109,14 @@ func TestParseErrors(t *testing.T) {
 }
 
 func TestFloor(t *testing.T) {
-	for name, want := range map[string]float64{"acc@q-val.05": .625, "ap": .625, "f1@f1-test": .769230769, "auroc": .5} {
+	for name, want := range map[string]float64{"acc@q-val.05": .625, "ap": .625, "auroc:study.max": .5, "f1@f1-test": .769230769, "auroc": .5} {
 		got, ok := Floor(parse(t, name), 390./624)
 		if !ok {
 			t.Errorf("%s: no floor", name)
 		}
 		near(t, name, got, want, 1e-9)
 	}
-	for _, name := range []string{"sens@q-val.05", "pixel-ap", "dice@best"} {
+	for _, name := range []string{"sens@q-val.05", "pixel-ap", "dice@best", "ap:type.virus", "f1@q-val.05:study.max"} {
 		if _, ok := Floor(parse(t, name), .5); ok {
 			t.Errorf("%s: a floor", name)
 		}

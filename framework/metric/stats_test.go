@@ -135,9 +135,10 @@ func TestDeLongLarge(t *testing.T) {
 	}
 }
 
+// imageSpecs are all metrics of image scores.
 func imageSpecs(t testing.TB) (specs []Spec) {
 	for _, name := range Names() {
-		if s := parse(t, name); !s.Pixel() {
+		if s := parse(t, name); !s.Pixel() && !s.Study() {
 			specs = append(specs, s)
 		}
 	}
@@ -156,6 +157,7 @@ func bootstrapRuns(r *rand.Rand, runs, n int) []Input {
 				s++
 			}
 			in.Scores = append(in.Scores, s)
+			in.Subtypes = append(in.Subtypes, []string{"bacteria", "virus"}[i%2])
 		}
 		for range 50 {
 			in.Validation = append(in.Validation, r.NormFloat64())
@@ -191,6 +193,7 @@ func TestBootstrapAgainstPlain(t *testing.T) {
 					for range n {
 						drawn.Scores = append(drawn.Scores, in.Scores[j])
 						drawn.Abnormal = append(drawn.Abnormal, in.Abnormal[j])
+						drawn.Subtypes = append(drawn.Subtypes, in.Subtypes[j])
 					}
 				}
 				for j, f := range EvalAll(specs, drawn) {
