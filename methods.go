@@ -15,7 +15,7 @@ import (
 	_ "thorax/graphs/proposed"
 )
 
-//go:embed baselines graphs/optim graphs/backbone graphs/inpaint graphs/proposed
+//go:embed baselines graphs/optim graphs/backbone graphs/inpaint graphs/quantise graphs/salient graphs/proposed
 var sources embed.FS
 
 func init() { command.Sources = sources }

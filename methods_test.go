@@ -29,14 +29,15 @@ import (
 // small makes methods cheap enough for a test; what it leaves out has its
 // defaults.
 var small = map[string]string{
-	"ae":        "width = 8\nhidden = 64",
-	"vae":       "width = 8\nhidden = 64",
-	"dn2":       "backbone = { random = true }",
-	"padim":     "backbone = { random = true }\nchannels = 20",
-	"cutpaste":  "width_scale = 0.125",
-	"simsid":    "width = 4\npatches = 2\nitems = 10",
-	"squid":     "width = 4\ntile = 16\nitems = 10",
-	"patchcore": "backbone = { random = true }\ncoreset_ratio = 0.05",
+	"ae":         "width = 8\nhidden = 64",
+	"vae":        "width = 8\nhidden = 64",
+	"dn2":        "backbone = { random = true }",
+	"padim":      "backbone = { random = true }\nchannels = 20",
+	"cutpaste":   "width_scale = 0.125",
+	"simsid":     "width = 4\npatches = 2\nitems = 10",
+	"squid":      "width = 4\ntile = 16\nitems = 10",
+	"patchcore":  "backbone = { random = true }\ncoreset_ratio = 0.05",
+	"salient_ct": "quantiser = { codes = 64 }\nclassifier = { layers = 1 }",
 }
 
 // logit holds the unit of scores that are log-odds: however small they are, an

@@ -43,7 +43,8 @@ type Inputs struct {
 // Phases run in order.
 type Phase struct {
 	Name    string
-	Steps   int // 0: the steps of the experiment
+	Steps   int     // 0: the steps of the experiment, or Share of them
+	Share   float64 // of the experiment's steps, 0 to 1, where several phases divide them; 0: all
 	Updates []Update
 	Fit     *Fit
 }

@@ -143,7 +143,7 @@ func (r *runner) do() error {
 	if err := sweep(r.folder.Path("checkpoint")); err != nil {
 		return err
 	}
-	resetPeak()
+	ResetPeak()
 	var err error
 	switch m := c.Keys.(type) {
 	case framework.Method:
@@ -155,7 +155,7 @@ func (r *runner) do() error {
 	}
 	if err == nil {
 		r.run.Status, r.run.Finished = record.Complete, time.Now().UTC().Truncate(time.Second)
-		r.run.PeakMemory = peak()
+		r.run.PeakMemory = Peak()
 		return r.folder.WriteRun(r.run)
 	}
 	if errors.Is(err, ErrInterrupted) {

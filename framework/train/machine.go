@@ -3,6 +3,7 @@ package train
 import (
 	"bufio"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,16 +13,16 @@ import (
 // cpuName returns the processor's model, "" where the system does not tell.
 func cpuName() string { return procField("/proc/cpuinfo", "model name") }
 
-// peak returns the largest resident size of the process since resetPeak, in
+// Peak returns the largest resident size of the process since ResetPeak, in
 // bytes, 0 where the system does not tell.
-func peak() int64 {
+func Peak() int64 {
 	kb, _, _ := strings.Cut(procField("/proc/self/status", "VmHWM"), " ")
 	n, _ := strconv.ParseInt(kb, 10, 64)
 	return n << 10
 }
 
-// resetPeak forgets the peak of earlier runs in this process, where it can.
-func resetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
+// ResetPeak forgets the peak of earlier runs in this process, where it can.
+func ResetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
 
 func procField(file, key string) string {
 	f, err := os.Open(file)
@@ -35,6 +36,12 @@ func procField(file, key string) string {
 		}
 	}
 	return ""
+}
+
+// BF16 reports whether the processor computes bfloat16.
+func BF16() bool {
+	flags := strings.Fields(procField("/proc/cpuinfo", "flags"))
+	return slices.Contains(flags, "avx512_bf16") || slices.Contains(flags, "amx_bf16")
 }
 
 // device names where a session computes: its first GPU, else the CPU.

@@ -5,6 +5,7 @@ package train
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	tf "github.com/wamuir/graft/tensorflow"
@@ -54,13 +55,14 @@ func build(m framework.Method, seed uint64, in framework.Inputs, steps int) (*pr
 		return nil, fmt.Errorf("the method has no phases")
 	}
 	names := map[string]bool{}
+	whole := quota{steps: steps}
 	for _, f := range phases {
 		if f.Name == "" || names[f.Name] {
 			return nil, fmt.Errorf("phase %q: need a name that no other phase has", f.Name)
 		}
 		names[f.Name] = true
 		if f.Fit == nil && f.Steps == 0 {
-			f.Steps = steps
+			f.Steps = whole.take(f.Share)
 		}
 		c, err := p.compile(f)
 		if err != nil {
@@ -72,6 +74,23 @@ func build(m framework.Method, seed uint64, in framework.Inputs, steps int) (*pr
 	o := s.In("next")
 	p.bump = op.AssignAddVariableOp(o.Op("step"), counter.Handle(), op.Const(o.Op("one"), int64(1)))
 	return p, s.Err()
+}
+
+// A quota is the experiment's steps, which phases may divide.
+type quota struct {
+	steps int
+	taken float64 // by the shares so far
+}
+
+// take returns the steps of a share, of all steps if it is 0. Shares that add
+// up to 1 take every step, and none twice.
+func (q *quota) take(share float64) int {
+	if share == 0 {
+		return q.steps
+	}
+	before := math.Round(q.taken * float64(q.steps))
+	q.taken += share
+	return int(math.Round(q.taken*float64(q.steps)) - before)
 }
 
 func placeholders(s *nn.Scope, in framework.Inputs) framework.Inputs {

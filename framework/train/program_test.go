@@ -300,6 +300,39 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// Phases that divide the budget take all of it between them.
+func TestShares(t *testing.T) {
+	for _, tt := range []struct {
+		budget int
+		shares []float64
+		want   []int
+	}{
+		{300, []float64{1. / 3, 2. / 3}, []int{100, 200}},
+		{25, []float64{0.5, 0.5}, []int{13, 12}}, // 12.5 rounds up once
+		{10, []float64{1. / 3, 1. / 3, 1. / 3}, []int{3, 4, 3}},
+		{7, []float64{0, 0.5}, []int{7, 4}},
+	} {
+		p, err := build(written(func(s *nn.Scope, in framework.Inputs) []framework.Phase {
+			var phases []framework.Phase
+			for i, share := range tt.shares {
+				w := scalar(s.At(i), "w", 1)
+				p := framework.Minimize(fmt.Sprint("p", i), square(s, w), s.At(i).Trainable(), optim.NewSGD(0.1, 0))
+				p.Share = share
+				phases = append(phases, p)
+			}
+			return phases
+		}), 1, framework.Inputs{Rows: 1, Batch: 1, Size: 4, Images: 1}, tt.budget)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range tt.want {
+			if got := p.phases[i].Steps; got != want {
+				t.Errorf("phase %d with share %.3g of %d steps has %d, want %d", i, tt.shares[i], tt.budget, got, want)
+			}
+		}
+	}
+}
+
 // A phase reads only the placeholders that its losses, writes and outputs need.
 func TestFeeds(t *testing.T) {
 	var in framework.Inputs

@@ -8,11 +8,12 @@ import (
 	"thorax/graphs/session"
 )
 
-// A Stepper takes the steps of a method's first phase on tensors of the caller,
+// A Stepper takes the steps of one phase of a method on tensors of the caller,
 // by the operations of a run: for parity tests and benchmarks of a method.
 type Stepper struct {
 	Inputs  framework.Inputs
 	Session *session.Session
+	Phase   int // whose steps; the first at the start
 
 	program *program
 }
@@ -42,7 +43,7 @@ func (s *Stepper) Scope() *nn.Scope { return s.program.scope }
 // Step takes step k of the phase on the given inputs and returns the losses of
 // the updates that step then.
 func (s *Stepper) Step(k int, feeds map[tf.Output]*tf.Tensor) (map[string]float64, error) {
-	c := s.program.phases[0]
+	c := s.program.phases[s.Phase]
 	names, fetch := c.losses(k)
 	out, err := s.Session.Run(feeds, fetch, c.targets(k)...)
 	if err != nil {

@@ -1,0 +1,107 @@
+package salient
+
+import (
+	"fmt"
+	"math"
+
+	tf "github.com/wamuir/graft/tensorflow"
+
+	"thorax/graphs/nn"
+)
+
+// A Classifier tells replaced positions from others: a transformer of attention
+// layers alone, as released.
+type Classifier struct {
+	Layers  int     `toml:"layers"`
+	Heads   int     `toml:"heads"`   // a divisor of the length of a token
+	Dropout float64 `toml:"dropout"` // of attention weights and of each layer's output
+}
+
+// Check names the first field out of range for tokens of length c.
+func (c Classifier) Check(length int) error {
+	switch {
+	case c.Layers < 1:
+		return fmt.Errorf("layers: %d, need 1 or more", c.Layers)
+	case c.Heads < 1 || length%c.Heads != 0:
+		return fmt.Errorf("heads: %d, need a divisor of %d", c.Heads, length)
+	case !(c.Dropout >= 0 && c.Dropout < 1):
+		return fmt.Errorf("dropout: %g, need at least 0 and less than 1", c.Dropout)
+	}
+	return nil
+}
+
+// Build returns the logits [B,HW,2] of tokens q [B,HW,C], class 0 anomalous,
+// class 1 normal. feedForward adds to each layer a feed-forward part of four
+// times the length.
+func (c Classifier) Build(s *nn.Scope, q tf.Output, feedForward bool) tf.Output {
+	n, e := nn.Dim(s, q, 1), nn.Channels(s, q)
+	t := nn.Add(s, q, s.Variable("position", nn.Normal(1), 1, n, e))
+	for i := range c.Layers {
+		layer := s.In("layer").At(i)
+		t = nn.Add(layer, t, c.attention(layer.In("attention"), t))
+		if feedForward {
+			t = nn.Add(layer, t, c.feedForward(layer.In("feed_forward"), t))
+		}
+	}
+	head := s.In("head")
+	return nn.Dense(head, nn.LayerNorm(head.In("norm"), t, nn.Norm{}), 2)
+}
+
+// attention lets the tokens t [B,N,E] of an image read from one another.
+func (c Classifier) attention(s *nn.Scope, t tf.Output) tf.Output {
+	n, e := nn.Dim(s, t, 1), nn.Channels(s, t)
+	size := e / c.Heads
+	x := nn.LayerNorm(s.In("norm"), t, nn.Norm{})
+	x = nn.DenseWith(s.In("qkv"), x, 3*e, nn.Linear{NoBias: true})
+	x = nn.Transpose(s, nn.Reshape(s, x, -1, n, 3, c.Heads, size), 2, 0, 3, 1, 4) // [3,B,heads,N,size]
+	parts := nn.Unstack(s, x, 0)
+	query := nn.Scale(s, parts[0], 1/math.Sqrt(float64(size)))
+	weights := nn.Softmax(s, nn.BatchMatMul(s, query, parts[1], false, true)) // [B,heads,N,N]
+	weights = nn.Dropout(s.In("weights"), weights, c.Dropout)
+	y := nn.BatchMatMul(s, weights, parts[2], false, false)
+	y = nn.Reshape(s, nn.Transpose(s, y, 0, 2, 1, 3), -1, n, e)
+	return nn.Dropout(s.In("dropout"), nn.Dense(s.In("output"), y, e), c.Dropout)
+}
+
+func (c Classifier) feedForward(s *nn.Scope, t tf.Output) tf.Output {
+	e := nn.Channels(s, t)
+	x := nn.LayerNorm(s.In("norm"), t, nn.Norm{})
+	x = nn.GELU(s, nn.Dense(s.In("0"), x, 4*e))
+	x = nn.Dense(s.In("1"), nn.Dropout(s.In("hidden"), x, c.Dropout), e)
+	return nn.Dropout(s.In("dropout"), x, c.Dropout)
+}
+
+// margin is the logit [B,HW] of an anomalous code: the difference of the two.
+func margin(s *nn.Scope, logits tf.Output) tf.Output {
+	parts := nn.Unstack(s, logits, 2)
+	return nn.Sub(s, parts[0], parts[1])
+}
+
+// Probability is that of an anomalous code, by the softmax of logits [B,HW,2]:
+// [B,HW,1].
+func Probability(s *nn.Scope, logits tf.Output) tf.Output {
+	return nn.Sigmoid(s, nn.ExpandDims(s, margin(s, logits), 2))
+}
+
+// CrossEntropies returns the mean cross-entropy of the normal positions, where
+// mask [B,HW] is 0, and the mean of weights·cross-entropy of the anomalous ones,
+// where it is 1; weights [B,HW] are 0 elsewhere.
+func (r Readings) CrossEntropies(s *nn.Scope, logits, mask, weights tf.Output) (normal, anomalous tf.Output) {
+	b, hw := nn.Batch(s, mask), nn.Dim(s, mask, 1)
+	n := Anomalous(hw)
+	m := margin(s, logits)
+	rest := nn.Shift(s, nn.Neg(s, mask), 1)
+	others := hw - n
+	if r.NNormal == Faithful {
+		// ⌊0.9·HW+1⌋ slots; one too many is position 0, as normal.
+		if slots := (9*hw + 10) / 10; slots > others {
+			first := make([]float32, hw)
+			first[0] = float32(slots - others)
+			rest, others = nn.Add(s, rest, nn.Consts(s, first, hw)), slots
+		}
+	}
+	mean := func(margin, weights tf.Output, n int) tf.Output {
+		return nn.Scale(s, nn.SumAll(s, nn.Mul(s, weights, nn.Softplus(s, margin))), 1/float64(b*n))
+	}
+	return mean(m, rest, others), mean(nn.Neg(s, m), weights, n)
+}
