@@ -144,6 +144,7 @@ type tableCmd struct {
 	Intervals bool `help:"Add the 95 % interval over test images beside each image metric."`
 	Tests     bool `help:"Mark the best by paired tests, and print the matrix of tests between rows."`
 	Twins     bool `help:"Show each thresholded metric with the threshold of the validation normals, with the best on the test set, and the gap."`
+	Types     bool `help:"Add a table of each type of abnormal images against the normal ones."`
 }
 
 func (tableCmd) Help() string {
@@ -181,7 +182,7 @@ func (c *tableCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	o := report.Options{Metrics: c.Metrics, Costs: c.Costs, Bold: terminal(a.stdout), Intervals: c.Intervals, Tests: c.Tests, Twins: c.Twins}
+	o := report.Options{Metrics: c.Metrics, Costs: c.Costs, Bold: terminal(a.stdout), Intervals: c.Intervals, Tests: c.Tests, Twins: c.Twins, Types: c.Types}
 	if err := c.apply(&o); err != nil {
 		return err
 	}
@@ -196,6 +197,7 @@ type reportCmd struct {
 	Title   string   `help:"Title of the page."`
 	evidence
 	Intervals bool              `help:"Add intervals and twins to the Markdown and LaTeX tables too."`
+	Types     bool              `help:"Add a table of each type of abnormal images against the normal ones."`
 	Annotate  map[string]string `help:"What you say to a finding of thorax lint, such as L6='negatives have other diseases'." placeholder:"CODE=TEXT" mapsep:"none"`
 }
 
@@ -208,7 +210,7 @@ func (c *reportCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	o := report.Options{Title: c.Title, Metrics: c.Metrics, Costs: c.Costs, Intervals: c.Intervals, Twins: c.Intervals}
+	o := report.Options{Title: c.Title, Metrics: c.Metrics, Costs: c.Costs, Intervals: c.Intervals, Twins: c.Intervals, Types: c.Types}
 	if err := c.apply(&o); err != nil {
 		return err
 	}

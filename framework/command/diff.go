@@ -172,18 +172,16 @@ func (c *diffCmd) test(w io.Writer, x, y *side, seeds []int64) error {
 	var averaged [2][]float64
 	for i, s := range []*side{x, y} {
 		for _, seed := range seeds {
-			in := imageInput(s.scores[seed])
+			in, _ := record.Input(s.scores[seed])
 			test := inOrder(s.scores[seed])
-			in.Scores, in.Abnormal = nil, nil
+			byPath, _ := record.Input(test)
+			in.Scores, in.Abnormal, in.Groups, in.Subtypes = byPath.Scores, byPath.Abnormal, byPath.Groups, byPath.Subtypes
+			groups = byPath.Groups
 			for j, score := range test {
-				in.Scores, in.Abnormal = append(in.Scores, score.Score), append(in.Abnormal, score.Abnormal)
 				if len(averaged[i]) == j {
 					averaged[i] = append(averaged[i], 0)
 				}
 				averaged[i][j] += score.Score / float64(len(seeds))
-				if len(groups) < len(test) {
-					groups = append(groups, score.Group)
-				}
 			}
 			if i == 0 {
 				first = append(first, len(inputs))

@@ -259,24 +259,10 @@ func recordedSpecs(e record.Entry) ([]metric.Spec, error) {
 	return specs, nil
 }
 
-// imageInput is what image metrics are computed from.
-func imageInput(scores []record.Score) (in metric.Input) {
-	for _, s := range scores {
-		if s.Split == "test" {
-			in.Scores, in.Abnormal = append(in.Scores, s.Score), append(in.Abnormal, s.Abnormal)
-		} else {
-			in.Validation, in.ValidationAbnormal = append(in.Validation, s.Score), append(in.ValidationAbnormal, s.Abnormal)
-		}
-	}
-	if !slices.Contains(in.ValidationAbnormal, true) {
-		in.ValidationAbnormal = nil
-	}
-	return in
-}
-
 // evaluate computes the figures of scores alone.
 func evaluate(specs []metric.Spec, scores []record.Score) []metric.Figure {
-	figures := metric.EvalAll(specs, imageInput(scores))
+	in, _ := record.Input(scores)
+	figures := metric.EvalAll(specs, in)
 	for i, spec := range specs {
 		if spec.Pixel() {
 			figures[i].Reason = "imported scores have no anomaly maps"

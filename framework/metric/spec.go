@@ -287,6 +287,15 @@ func (s Spec) Study() bool { return s.study != "" }
 // Masks reports whether the metric needs lesion masks.
 func (s Spec) Masks() bool { return bases[s.base].pixel }
 
+// Ruled reports whether the metric is read at a threshold or at a point of the curve.
+func (s Spec) Ruled() bool { return s.rule != "" }
+
+// Type is the type of abnormal images that alone count, "" for all.
+func (s Spec) Type() string { return s.subtype }
+
+// Base is the metric's word before '@' and ':'.
+func (s Spec) Base() string { return s.base }
+
 // OfType is the metric restricted to one type of abnormal images; ok is false for
 // pixel metrics and for one that is restricted already.
 func (s Spec) OfType(subtype string) (of Spec, ok bool) {

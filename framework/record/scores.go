@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"thorax/framework/metric"
 )
 
 // Score is one line of scores.csv: the image score of one image, higher is more
@@ -21,6 +23,27 @@ type Score struct {
 	Subtype  string // of an abnormal image; "" where unknown
 	Abnormal bool
 	Score    float64 // finite
+}
+
+// Input is what metrics of images and studies are computed from, and the paths of the
+// test images in its order.
+func Input(scores []Score) (in metric.Input, paths []string) {
+	for _, s := range scores {
+		switch s.Split {
+		case "test":
+			in.Scores, in.Abnormal = append(in.Scores, s.Score), append(in.Abnormal, s.Abnormal)
+			in.Groups, in.Subtypes = append(in.Groups, s.Group), append(in.Subtypes, s.Subtype)
+			paths = append(paths, s.Path)
+		case "validation":
+			in.Validation = append(in.Validation, s.Score)
+			in.ValidationAbnormal = append(in.ValidationAbnormal, s.Abnormal)
+			in.ValidationGroups = append(in.ValidationGroups, s.Group)
+		}
+	}
+	if !slices.Contains(in.ValidationAbnormal, true) {
+		in.ValidationAbnormal = nil // a labelled validation set has abnormal images
+	}
+	return in, paths
 }
 
 var scoresHeader = []string{"split", "path", "group", "subtype", "label", "score"}

@@ -17,7 +17,8 @@ import (
 type set struct {
 	data  string
 	specs []metric.Spec // asked for
-	all   []metric.Spec // and their twins, after them
+	types []metric.Spec // the headline metric of each type of abnormal images
+	all   []metric.Spec // all of these and the twins of specs
 	rows  []*row        // methods in experiment order, then trivial rows
 
 	normal, abnormal int // test images
@@ -102,7 +103,10 @@ func collect(entries []record.Entry, o Options) ([]*set, error) {
 		s.specs = specs
 		s.arrange()
 		s.all = slices.Clone(specs)
-		for _, spec := range s.twins() {
+		if o.Types {
+			s.types = s.ofTypes()
+		}
+		for _, spec := range slices.Concat(s.twins(), s.types) {
 			if !slices.Contains(s.all, spec) {
 				s.all = append(s.all, spec)
 			}
@@ -240,17 +244,8 @@ func (r *run) evaluate(specs []metric.Spec) {
 }
 
 // input is what image metrics are computed from.
-func (r *run) input() (in metric.Input) {
-	in.Scores, in.Abnormal = r.test()
-	for _, s := range r.scores {
-		if s.Split == "validation" {
-			in.Validation = append(in.Validation, s.Score)
-			in.ValidationAbnormal = append(in.ValidationAbnormal, s.Abnormal)
-		}
-	}
-	if !slices.Contains(in.ValidationAbnormal, true) {
-		in.ValidationAbnormal = nil // a labelled validation set has abnormal images
-	}
+func (r *run) input() metric.Input {
+	in, _ := record.Input(r.scores)
 	return in
 }
 

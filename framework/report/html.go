@@ -29,13 +29,9 @@ type page struct {
 
 type pageSet struct {
 	Name, Anchor string
-	Head         []pageHead
-	Rows         []pageRow
-	Floor        []string
-	FloorLabel   string
-	Caption      string
-	Best         string // explains the marks of the best
-	Notes        []pageNote
+	Table        pageTable
+	Types        *pageTable // by type of abnormal images
+	TypesTitle   string
 	Matrix       *pageMatrix
 	ROC          template.HTML // "" where no curve could be drawn
 	PR, Dots     template.HTML // the same
@@ -47,9 +43,18 @@ type pageSet struct {
 }
 
 type (
+	pageTable struct {
+		Head       []pageHead
+		Rows       []pageRow
+		Floor      []string
+		FloorLabel string
+		Caption    string
+		Best       string // explains the marks of the best
+		Notes      []pageNote
+	}
 	pageHead struct {
 		Text, ID, Class string
-		Oracle          bool
+		Oracle, Figure  bool
 	}
 	pageRow struct {
 		Label, Family, Seeds, Marks string
@@ -85,13 +90,13 @@ type (
 
 // newPage writes one HTML page that needs nothing else: styles, plots, pictures
 // and the few lines that sort a table are inside.
-func newPage(sets []*set, studies []*study, tables []*table, o Options) ([]byte, error) {
+func newPage(sets []*set, studies []*study, tables, types []*table, o Options) ([]byte, error) {
 	p := page{Title: o.Title, Ramp: rampCSS(), Findings: o.Findings}
 	for i, s := range sets {
 		if p.Title == "" && len(s.rows[0].runs) > 0 {
 			p.Title = s.rows[0].runs[0].Run.Title
 		}
-		ps, err := newPageSet(s, studies[i], tables[i], o)
+		ps, err := newPageSet(s, studies[i], tables[i], types[i], o)
 		if err != nil {
 			return nil, err
 		}
@@ -107,16 +112,12 @@ func newPage(sets []*set, studies []*study, tables []*table, o Options) ([]byte,
 	return b.Bytes(), nil
 }
 
-func newPageSet(s *set, st *study, t *table, o Options) (pageSet, error) {
-	ps := pageSet{Name: s.data, Anchor: record.Slug(s.data), FloorLabel: floorLabel, Caption: strings.Join(t.caption, ". ") + ".",
-		Best: t.bestNote("Bold", "≈") + t.starNote() + "."}
+// page lays the table out.
+func (t *table) page() pageTable {
+	p := pageTable{FloorLabel: floorLabel, Caption: strings.Join(t.caption, ". ") + ".", Best: t.bestNote("Bold", "≈") + t.starNote() + "."}
 	for j, c := range t.columns {
-		head := pageHead{Text: c.head, ID: c.id, Class: c.class(), Oracle: c.oracle}
-		ps.Head = append(ps.Head, head)
-		if c.kind == figures {
-			ps.Definitions = append(ps.Definitions, head)
-		}
-		ps.Floor = append(ps.Floor, c.text(t.floor[j]))
+		p.Head = append(p.Head, pageHead{Text: c.head, ID: c.id, Class: c.class(), Oracle: c.oracle, Figure: c.kind == figures})
+		p.Floor = append(p.Floor, c.text(t.floor[j]))
 	}
 	for i, r := range t.rows {
 		row := pageRow{Label: r.label, Family: r.family, Seeds: r.seedText(), Marks: r.marks, First: r.trivial && i > 0 && !t.rows[i-1].trivial}
@@ -132,13 +133,28 @@ func newPageSet(s *set, st *study, t *table, o Options) (pageSet, error) {
 			}
 			row.Cells = append(row.Cells, cell)
 		}
-		ps.Rows = append(ps.Rows, row)
+		p.Rows = append(p.Rows, row)
 	}
 	if t.oracle {
-		ps.Notes = append(ps.Notes, pageNote{"†", oracleNote})
+		p.Notes = append(p.Notes, pageNote{"†", oracleNote})
 	}
 	for i, note := range t.notes {
-		ps.Notes = append(ps.Notes, pageNote{letter(i), note})
+		p.Notes = append(p.Notes, pageNote{letter(i), note})
+	}
+	return p
+}
+
+// newPageSet lays out one data set; byType may be nil.
+func newPageSet(s *set, st *study, t, byType *table, o Options) (pageSet, error) {
+	ps := pageSet{Name: s.data, Anchor: record.Slug(s.data), Table: t.page()}
+	for _, head := range ps.Table.Head {
+		if head.Figure {
+			ps.Definitions = append(ps.Definitions, head)
+		}
+	}
+	if byType != nil {
+		p := byType.page()
+		ps.Types, ps.TypesTitle = &p, byType.part
 	}
 	if m, ok := st.newMatrix(s); ok {
 		ps.Matrix = m.page()

@@ -28,6 +28,7 @@ type Options struct {
 
 	Intervals bool              // a column beside each image metric: its 95 % interval over test images
 	Tests     bool              // marks by tests between rows, and the matrix of tests
+	Types     bool              // a table of each type of abnormal images against the normal ones
 	Twins     bool              // each thresholded metric honest and oracle, and the gap
 	Published []*published.File // a column beside each metric: the printed value, gap and verdict
 	Resamples int               // of the test images; 0: 2,000
@@ -73,6 +74,12 @@ func Terminal(w io.Writer, entries []record.Entry, o Options) error {
 		if err := newTable(s, st, o).terminal(w, o.Bold); err != nil {
 			return err
 		}
+		if t := s.typeTable(st, o); t != nil {
+			fmt.Fprintln(w)
+			if err := t.terminal(w, o.Bold); err != nil {
+				return err
+			}
+		}
 		if o.Tests {
 			if err := terminalMatrix(w, s, st); err != nil {
 				return err
@@ -104,7 +111,7 @@ func Write(dir string, entries []record.Entry, o Options) (files []string, err e
 		return err
 	}
 
-	var tables, full []*table
+	var tables, full, types []*table
 	var studies []*study
 	o.Tests = true
 	everything := o
@@ -116,6 +123,10 @@ func Write(dir string, entries []record.Entry, o Options) (files []string, err e
 		}
 		studies = append(studies, st)
 		tables, full = append(tables, newTable(s, st, o)), append(full, newTable(s, st, everything))
+		byType := s.typeTable(st, o)
+		if types = append(types, byType); byType != nil {
+			tables = append(tables, byType)
+		}
 	}
 	for _, f := range []struct {
 		name    string
@@ -152,7 +163,7 @@ func Write(dir string, entries []record.Entry, o Options) (files []string, err e
 			}
 		}
 	}
-	page, err := newPage(sets, studies, full, o)
+	page, err := newPage(sets, studies, full, types, o)
 	if err != nil {
 		return files, err
 	}

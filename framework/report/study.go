@@ -55,12 +55,10 @@ func newStudy(s *set, o Options) (*study, error) {
 				continue
 			}
 			in := run.input()
-			in.Scores, in.Abnormal = nil, nil
+			byPath, _ := record.Input(test)
+			in.Scores, in.Abnormal, in.Groups, in.Subtypes = byPath.Scores, byPath.Abnormal, byPath.Groups, byPath.Subtypes
+			groups = byPath.Groups
 			for i, score := range test {
-				in.Scores, in.Abnormal = append(in.Scores, score.Score), append(in.Abnormal, score.Abnormal)
-				if len(groups) < len(test) {
-					groups = append(groups, score.Group)
-				}
 				if i == len(sum) {
 					sum = append(sum, 0)
 				}

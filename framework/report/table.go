@@ -17,6 +17,7 @@ import (
 // A table is one data set's table before it is written in some format.
 type table struct {
 	experiment, data string
+	part             string   // what of the data set it shows; "" for all
 	caption          []string // sentences
 	columns          []column
 	rows             []tableRow // methods, then trivial rows

@@ -74,7 +74,12 @@ func (t *table) terminal(w io.Writer, bold bool) error {
 // floorLabel names the row of [metric.Floor].
 const floorLabel = "all abnormal (floor)"
 
-func (t *table) title() string { return t.experiment + ": " + t.data }
+func (t *table) title() string {
+	if t.part != "" {
+		return t.experiment + ": " + t.data + ", " + t.part
+	}
+	return t.experiment + ": " + t.data
+}
 
 // legend is the caption, the marks and the footnotes as lines of plain text.
 func (t *table) legend() []string {

@@ -22,7 +22,7 @@ func twinOf(s metric.Spec) (t twin, ok bool) {
 	}
 	honest, oracle := "@q-val.05", "@youden-test"
 	switch {
-	case s.Pixel():
+	case s.Masks():
 		honest, oracle = "@q-val.01", "@best"
 	case base == "acc":
 		oracle = "@acc-test"

@@ -34,7 +34,7 @@ func Against(path string, entries []record.Entry) ([]Check, error) {
 		if err != nil {
 			return nil, err
 		}
-		in, _ := input(scores)
+		in, _ := record.Input(scores)
 		k := key{e.Run.Experiment, e.Run.Data, record.Slug(e.Run.Label)}
 		inputs[k] = append(inputs[k], in)
 	}

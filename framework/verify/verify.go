@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"slices"
 
 	"thorax/framework/metric"
 	"thorax/framework/record"
@@ -82,7 +81,7 @@ func one(e record.Entry, masks Masks) ([]Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, paths := input(scores)
+	in, paths := record.Input(scores)
 	var pixel error // why pixel metrics cannot be computed
 	loaded := false
 	var out []Check
@@ -114,24 +113,6 @@ func one(e record.Entry, masks Masks) ([]Check, error) {
 		out = append(out, c)
 	}
 	return out, nil
-}
-
-// input collects what image metrics need, and the paths of the test images.
-func input(scores []record.Score) (in metric.Input, paths []string) {
-	for _, s := range scores {
-		switch s.Split {
-		case "test":
-			in.Scores, in.Abnormal = append(in.Scores, s.Score), append(in.Abnormal, s.Abnormal)
-			paths = append(paths, s.Path)
-		case "validation":
-			in.Validation = append(in.Validation, s.Score)
-			in.ValidationAbnormal = append(in.ValidationAbnormal, s.Abnormal)
-		}
-	}
-	if !slices.Contains(in.ValidationAbnormal, true) {
-		in.ValidationAbnormal = nil
-	}
-	return in, paths
 }
 
 // pixels adds maps and masks to the input.
