@@ -254,7 +254,7 @@ func write(a *app, entries []record.Entry, out, otherwise string, o report.Optio
 
 type checkCmd struct {
 	Root       string  `arg:"" help:"Folder of the set, or the CSV file of a manifest." type:"path"`
-	Set        string  `help:"Layout: folder, zhanglab or manifest." default:"folder"`
+	Set        string  `help:"Layout: folder, zhanglab, covidx, chexpert, chexpert-pa or manifest." default:"folder"`
 	Size       int     `help:"Side in pixels that masks must survive." default:"128"`
 	Validation float64 `help:"Share of training normals held out." default:"0.1"`
 }

@@ -77,6 +77,7 @@ func Check(o Options) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+	list = slices.DeleteFunc(list, func(it listed) bool { return it.split == aside })
 	seen := make([]inspection, len(list))
 	var mu sync.Mutex
 	done := 0
@@ -357,7 +358,7 @@ func masks(o Options, list []listed, src source) (found []Finding) {
 		}
 	}
 	f, ok := src.(folder)
-	if !ok || o.Set == "manifest" {
+	if !ok || o.Set != "folder" && o.Set != "zhanglab" {
 		return found
 	}
 	normal := map[string]bool{}
@@ -394,7 +395,7 @@ func validation(o Options, list []listed, src source) (found []Finding) {
 			fmt.Sprintf("give %d or more, or none, so that they are drawn from the training normals", minValidation)})
 	}
 	f, ok := src.(folder)
-	if !ok || o.Set == "manifest" {
+	if !ok || o.Set != "folder" && o.Set != "zhanglab" {
 		return found
 	}
 	for _, dir := range []string{"val", "validation"} {

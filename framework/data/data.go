@@ -7,6 +7,10 @@
 //     subtype. Masks of ROOT/test/CLASS/NAME.EXT lie in ROOT/test/masks/CLASS/NAME.png (or
 //     ROOT/masks/test/CLASS/NAME.png, NAME with or without "_mask"); what is not black is lesion.
 //   - zhanglab: the same with {NORMAL,PNEUMONIA}, and patients and germs from the file names.
+//   - covidx: ROOT/{train,test} and the lists train_squid.txt, train_squid_abnormal.txt, val_squid.txt and
+//     test_COVIDx9A.txt, with lines "patient file label source".
+//   - chexpert: CheXpert's train.csv and valid.csv, its frontal PA images.
+//   - chexpert-pa: ROOT/{train,val,our_test}_256_pa/{normal,abnormal}_256.
 //   - manifest: a CSV file with the columns path, split, label and, if known, subtype, group, mask.
 //   - phantom: generated images.
 //
@@ -47,6 +51,10 @@ const (
 	Validation
 	Test
 )
+
+// aside is where listed images are that belong to no split: abnormal ones of an official validation list,
+// and those of test patients that are not needed.
+const aside Split = -1
 
 // String is the word used in manifests and in scores.csv.
 func (s Split) String() string {

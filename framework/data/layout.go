@@ -33,8 +33,20 @@ func listing(o Options) ([]listed, source, error) {
 		root = filepath.Dir(o.Root)
 		list, err = readManifest(o.Root)
 	case "folder", "zhanglab":
-		if root, err = findRoot(o.Root); err == nil {
+		if root, err = findRoot(o.Root, "train", "ROOT/train/normal and ROOT/test/{normal,abnormal}"); err == nil {
 			list, err = walk(root, o.Set)
+		}
+	case "covidx":
+		if root, err = findRoot(o.Root, "train", "ROOT/train, ROOT/test and the lists beside them"); err == nil {
+			list, err = readCOVIDx(root)
+		}
+	case "chexpert":
+		if root, err = findRoot(o.Root, "train", "ROOT/train and ROOT/valid with train.csv and valid.csv beside them"); err == nil {
+			list, err = readCheXpert(root, *o.CheXpert, o.SplitSeed)
+		}
+	case "chexpert-pa":
+		if root, err = findRoot(o.Root, "train_256_pa", "ROOT/{train,val,our_test}_256_pa/{normal,abnormal}_256"); err == nil {
+			list, err = walkCheXpert(root)
 		}
 	}
 	if err != nil {
@@ -44,10 +56,11 @@ func listing(o Options) ([]listed, source, error) {
 	return list, folder{root}, nil
 }
 
-// findRoot returns root, or the folder in it when there is nothing else, whichever holds train.
-func findRoot(root string) (string, error) {
+// findRoot returns root, or the folder in it when there is nothing else, whichever holds the folder train;
+// need is the layout, for the error.
+func findRoot(root, train, need string) (string, error) {
 	for dir := root; ; {
-		if info, err := os.Stat(filepath.Join(dir, "train")); err == nil && info.IsDir() {
+		if info, err := os.Stat(filepath.Join(dir, train)); err == nil && info.IsDir() {
 			return dir, nil
 		}
 		entries, err := visible(dir)
@@ -55,7 +68,7 @@ func findRoot(root string) (string, error) {
 			return "", fmt.Errorf("data.root: %w", err)
 		}
 		if len(entries) != 1 || !entries[0].IsDir() {
-			return "", fmt.Errorf("data.root: %s has no folder train; need ROOT/train/normal and ROOT/test/{normal,abnormal}", root)
+			return "", fmt.Errorf("data.root: %s has no folder %s; need %s", root, train, need)
 		}
 		dir = filepath.Join(dir, entries[0].Name())
 	}

@@ -13,7 +13,7 @@ import (
 // Options says which set to open and how; it is a [[data]] block of an experiment.
 type Options struct {
 	Name       string  `toml:"name"`       // in tables and folders; default SET-SIZE
-	Set        string  `toml:"set"`        // folder, zhanglab, manifest or phantom
+	Set        string  `toml:"set"`        // folder, zhanglab, covidx, chexpert, chexpert-pa, manifest or phantom
 	Root       string  `toml:"root"`       // folder of the set, or its parent when that holds nothing else; the CSV file of a manifest
 	Size       int     `toml:"size"`       // side of the images in pixels, 8 to 4096
 	Resize     string  `toml:"resize"`     // bilinear or bicubic, antialiased
@@ -27,22 +27,23 @@ type Options struct {
 	// of the training abnormals, both by SplitSeed: T stays what it is. No method sees which is which.
 	Contamination float64 `toml:"contamination,omitzero"`
 
-	Phantom *phantom.Options `toml:"phantom"` // what is generated; only with set = "phantom"
+	Phantom  *phantom.Options `toml:"phantom"`  // what is generated; only with set = "phantom"
+	CheXpert *CheXpert        `toml:"chexpert"` // labels and test images; only with set = "chexpert"
 
 	Progress func(done, total int) `toml:"-"` // called while images are decoded, from one goroutine at a time; may be nil
 }
 
 // DefaultOptions returns the defaults: 128 pixels, bilinear, stretched, a tenth of the training normals for validation.
 func DefaultOptions() Options {
-	generated := phantom.DefaultOptions()
+	generated, tables := phantom.DefaultOptions(), DefaultCheXpert()
 	return Options{
 		Set: "folder", Size: 128, Resize: "bilinear", Fit: "stretch", Validation: 0.1, SplitSeed: 20260101,
-		Phantom: &generated,
+		Phantom: &generated, CheXpert: &tables,
 	}
 }
 
 var (
-	sets    = []string{"folder", "zhanglab", "manifest", "phantom"}
+	sets    = []string{"folder", "zhanglab", "covidx", "chexpert", "chexpert-pa", "manifest", "phantom"}
 	filters = []string{"bilinear", "bicubic"}
 	fits    = []string{"stretch", "pad", "crop"}
 )
@@ -51,7 +52,7 @@ var (
 const minValidation = 100
 
 // Check names the first key out of range. It completes an empty Name to SET-SIZE and the size of what is
-// generated, and drops Phantom where it is not used.
+// generated, and drops Phantom and CheXpert where they are not used.
 func (o *Options) Check() error {
 	if err := oneOf("set", o.Set, sets); err != nil {
 		return err
@@ -72,6 +73,9 @@ func (o *Options) Check() error {
 		return fmt.Errorf("data.split_seed: %d, need at most %d", o.SplitSeed, int64(math.MaxInt64))
 	}
 	if err := o.checkPhantom(); err != nil {
+		return err
+	}
+	if err := o.checkCheXpert(); err != nil {
 		return err
 	}
 	if o.Name == "" {
@@ -108,6 +112,26 @@ func (o *Options) checkPhantom() error {
 	o.Phantom = &generated
 	if err := generated.Check(); err != nil {
 		return fmt.Errorf("data.phantom.%w", err)
+	}
+	return nil
+}
+
+// checkCheXpert checks how CheXpert's tables are read.
+func (o *Options) checkCheXpert() error {
+	tables := DefaultCheXpert()
+	if o.Set != "chexpert" {
+		if o.CheXpert != nil && *o.CheXpert != tables {
+			return fmt.Errorf("data.chexpert: given with set %q; remove it, or set = \"chexpert\"", o.Set)
+		}
+		o.CheXpert = nil
+		return nil
+	}
+	if o.CheXpert != nil {
+		tables = *o.CheXpert
+	}
+	o.CheXpert = &tables
+	if err := tables.Check(); err != nil {
+		return fmt.Errorf("data.chexpert.%w", err)
 	}
 	return nil
 }

@@ -13,9 +13,12 @@ import (
 // groups, unless the manifest gives it.
 func (d *Dataset) split(list []listed) error {
 	o := d.opts
-	given := false
+	given, unused := false, 0
 	for _, it := range list {
 		switch {
+		case it.split == aside:
+			unused++
+			continue
 		case it.split == Train && it.Abnormal:
 			d.pool = append(d.pool, it.Item)
 			continue
@@ -52,6 +55,9 @@ func (d *Dataset) split(list []listed) error {
 		d.items[Train], d.items[Validation] = holdOut(d.items[Train], n, o.SplitSeed)
 		d.rule = fmt.Sprintf("validation: %d of %d normal training images (share %g, at least %d), whole %s drawn with split seed %d; training: %d",
 			len(d.items[Validation]), normals, o.Validation, minValidation, unit, o.SplitSeed, len(d.items[Train]))
+	}
+	if unused > 0 {
+		d.rule += fmt.Sprintf("; %d images set aside, in no split", unused)
 	}
 	if o.Contamination > 0 {
 		return d.contaminate()

@@ -61,9 +61,12 @@ func (r *row) asPublished(s *set) published.Row {
 		p.Selection = selection
 	}
 	var splits []string
-	if layout == "zhanglab" { // this layout is the official split
-		out.Data = append(out.Data, layout)
+	switch layout {
+	case "zhanglab", "covidx", "chexpert-pa": // these layouts are official splits
+		out.Data = append(out.Data, strings.TrimSuffix(layout, "-pa"))
 		splits = append(splits, "official test")
+	case "chexpert": // its test images are drawn by us
+		out.Data = append(out.Data, layout)
 	}
 	if n := trainingImages.FindStringSubmatch(runs[0].Run.SplitRule); n != nil {
 		splits = append(splits, fmt.Sprintf("%s/%d/%d", n[1], s.normal, s.abnormal))
