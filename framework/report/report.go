@@ -74,14 +74,14 @@ func Terminal(w io.Writer, entries []record.Entry, o Options) error {
 		if err := newTable(s, st, o).terminal(w, o.Bold); err != nil {
 			return err
 		}
-		if t := s.typeTable(st, o); t != nil {
-			fmt.Fprintln(w)
-			if err := t.terminal(w, o.Bold); err != nil {
+		if o.Tests {
+			if err := terminalMatrix(w, s, st); err != nil {
 				return err
 			}
 		}
-		if o.Tests {
-			if err := terminalMatrix(w, s, st); err != nil {
+		if t := s.typeTable(st, o); t != nil {
+			fmt.Fprintln(w)
+			if err := t.terminal(w, o.Bold); err != nil {
 				return err
 			}
 		}

@@ -78,6 +78,7 @@ func makeRun(t *testing.T, root string, d int, data string, row, seed int, m mad
 			s := record.Score{Split: split, Path: fmt.Sprintf("%s/%t/%02d.png", split, abnormal, i), Abnormal: abnormal, Score: random.NormFloat64()}
 			if abnormal {
 				s.Score += m.shift
+				s.Subtype = []string{"cancer", "fungal", "fungal"}[i%3]
 			}
 			scores = append(scores, s)
 		}

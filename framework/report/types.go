@@ -61,6 +61,9 @@ func (s *set) typeTable(st *study, o Options) *table {
 		t.columns[i].head = fmt.Sprintf("%s (%d)", c.spec.Type(), counts[c.spec.Type()])
 	}
 	t.part = heading(s.types[0].Base()) + " by type"
-	t.caption = append([]string{fmt.Sprintf("One type of abnormal test images (their number) against all %d normal ones", s.normal)}, t.caption...)
+	rest := t.caption // but for the number of images, the seeds and the split, which stand below the whole table
+	if t.caption = []string{fmt.Sprintf("One type of abnormal test images (their number) against all %d normal ones", s.normal)}; t.tested {
+		t.caption = append(t.caption, rest[len(rest)-1])
+	}
 	return t
 }
