@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -47,6 +48,7 @@ type Options struct {
 	ZhangLab string // folder of the ZhangLab set; not there: what needs it is skipped
 	Cache    string
 	Threads  int
+	Only     []string // methods to measure; none means all
 }
 
 // Run measures everything and prints each figure as it comes. It returns the
@@ -69,8 +71,14 @@ func Run(ctx context.Context, w io.Writer, o Options) ([]Result, error) {
 	}
 	fmt.Fprintf(w, "unit: one step of the reference auto-encoder takes %.3f s on this machine\n", unit.Seconds())
 	var all []Result
-	for _, measure := range []func(context.Context, Options, time.Duration) ([]Result, error){steps, patchcore} {
-		results, err := measure(ctx, o, unit)
+	for _, b := range []struct {
+		method  string
+		measure func(context.Context, Options, time.Duration) ([]Result, error)
+	}{{"ae", steps}, {"patchcore", patchcore}, {"simsid", simsid}} {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, b.method) {
+			continue
+		}
+		results, err := b.measure(ctx, o, unit)
 		if err != nil {
 			return all, err
 		}

@@ -9,8 +9,9 @@ import (
 )
 
 type benchCmd struct {
-	ZhangLab string `name:"zhanglab" help:"Folder of the ZhangLab set; without it some figures are left out." default:"data/zhanglab" type:"path"`
-	Threads  int    `help:"Threads of TensorFlow." default:"2"`
+	ZhangLab string   `name:"zhanglab" help:"Folder of the ZhangLab set; without it some figures are left out." default:"data/zhanglab" type:"path"`
+	Threads  int      `help:"Threads of TensorFlow." default:"2"`
+	Only     []string `help:"Methods to measure; default all." placeholder:"METHOD"`
 }
 
 func (benchCmd) Help() string {
@@ -18,7 +19,7 @@ func (benchCmd) Help() string {
 }
 
 func (c *benchCmd) Run(a *app) error {
-	results, err := bench.Run(a.ctx, a.stdout, bench.Options{ZhangLab: c.ZhangLab, Cache: a.Cache, Threads: c.Threads})
+	results, err := bench.Run(a.ctx, a.stdout, bench.Options{ZhangLab: c.ZhangLab, Cache: a.Cache, Threads: c.Threads, Only: c.Only})
 	if err != nil {
 		return err
 	}

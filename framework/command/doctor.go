@@ -12,6 +12,7 @@ import (
 
 	tf "github.com/wamuir/graft/tensorflow"
 
+	"thorax/framework/train"
 	"thorax/graphs/nn"
 	"thorax/graphs/session"
 )
@@ -47,11 +48,10 @@ func (c *doctorCmd) Run(a *app) error {
 	if !gpu {
 		say("", "%s", whyNoGPU())
 	}
-	flags := cpuFlags()
 	switch {
 	case gpu:
 		say("bf16", "on the GPU, where it has tensor cores for it")
-	case flags["avx512_bf16"] || flags["amx_bf16"]:
+	case train.BF16():
 		say("bf16", "the CPU computes it: precision = \"bf16\" is faster")
 	default:
 		say("bf16", "the CPU has no such instructions: precision = \"bf16\" works but gains nothing")
@@ -92,20 +92,6 @@ func whyNoGPU() string {
 		return "no GPU: this machine has no NVIDIA driver (nvidia-smi is not there); computing on the CPU"
 	}
 	return "an NVIDIA driver is there, but this libtensorflow is built for CPUs: unpack the CUDA build and set LIBTENSORFLOW, see the README"
-}
-
-func cpuFlags() map[string]bool {
-	flags := map[string]bool{}
-	b, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(b)) {
-		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "flags" {
-			for _, f := range strings.Fields(v) {
-				flags[f] = true
-			}
-			break
-		}
-	}
-	return flags
 }
 
 func writable(dir string) error {

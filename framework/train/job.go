@@ -25,11 +25,12 @@ import (
 type Job struct {
 	Run      config.Run
 	Info     framework.Info
-	Data     *data.Dataset
-	Results  string // root of all results; the run's folder is Results and Run.Dir without its first element
+	Data     *data.Dataset // nil for an imported run that is given its images later
+	Results  string        // root of all results; the run's folder is Results and Run.Dir without its first element
 	Metrics  []metric.Spec
 	Maps     bool // keep the anomaly maps of the test images
 	Redo     bool // throw an existing run away
+	Notes    []string
 	Revision string
 	Progress Progress // nil: silent
 }
@@ -124,18 +125,21 @@ type runner struct {
 }
 
 func (r *runner) do() error {
-	files, sum := r.Data.Fingerprint()
 	c := r.Run
 	r.run = record.Run{
-		Status: record.Running, Experiment: c.Experiment, Title: c.Title, Data: r.Data.Name(), Method: c.Method,
+		Status: record.Running, Experiment: c.Experiment, Title: c.Title, Data: c.Data.Name, Method: c.Method,
 		Label: c.Label, Family: r.Info.Family, Row: c.Row, Seed: int64(c.Seed), Hash: c.Hash(), Revision: r.Revision,
 		TensorFlow: tf.Version(), Go: runtime.Version(), CPU: cpuName(), Threads: c.Train.Threads, Precision: c.Train.Precision,
 		OneDNN:  os.Getenv("TF_ENABLE_ONEDNN_OPTS"),
-		Started: time.Now().UTC().Truncate(time.Second), Fingerprint: record.Fingerprint{Files: files, SHA256: sum},
-		SplitRule: r.Data.SplitRule(), Groups: r.Data.HasGroups(),
+		Started: time.Now().UTC().Truncate(time.Second), Notes: r.Notes,
+	}
+	if d := r.Data; d != nil {
+		files, sum := d.Fingerprint()
+		r.run.Fingerprint = record.Fingerprint{Files: files, SHA256: sum}
+		r.run.SplitRule, r.run.Groups = d.SplitRule(), d.HasGroups()
 	}
 	if n, ok := c.Keys.(interface{ Notes() []string }); ok {
-		r.run.Notes = n.Notes()
+		r.run.Notes = append(r.run.Notes, n.Notes()...)
 	}
 	if err := r.folder.WriteRun(r.run); err != nil {
 		return err
@@ -176,7 +180,7 @@ func (r *runner) graph(m framework.Method) error {
 	if err != nil {
 		return err
 	}
-	scorer, err := newScorer(m, r.Run.Seed, r.Data.Size(), r.Run.Train.ScoreBatch, r.options(), final)
+	scorer, err := newScorer(m, r.Run.Seed, r.Run.Data.Size, r.Run.Train.ScoreBatch, r.options(), final)
 	if err != nil {
 		return err
 	}
@@ -196,6 +200,9 @@ func (r *runner) graph(m framework.Method) error {
 	r.run.Trained, r.run.Steps = true, final.global
 	r.run.TrainSeconds = final.seconds
 	final.arrays = nil
+	if r.Data == nil {
+		return nil
+	}
 	return r.score(func(split data.Split, each func(i int, score float64, m []float32) error) error {
 		return scorer.score(r.Data.Len(split), func(i int, dst []float32) error {
 			r.Data.Pixels(split, i, dst)
