@@ -170,12 +170,26 @@ func (m *SalientCT) Train(s *nn.Scope, in framework.Inputs) []framework.Phase {
 // reconstruct is stage 1: encoder, codebook and a decoder that stage 2 does not
 // use.
 func (m *SalientCT) reconstruct(s *nn.Scope, x tf.Output) framework.Phase {
-	_, q := m.encode(s, x)
-	error := loss.MeanSquared(s, salient.Decode(s.In("decoder"), q.Q), x)
-	p := framework.Minimize("stage1", nn.Add(s, error, q.Loss), append(s.In("encoder").Trainable(), s.In("decoder").Trainable()...), m.Learn)
+	a := m.autoencode(s, x)
+	p := framework.Minimize("stage1", a.loss, append(s.In("encoder").Trainable(), s.In("decoder").Trainable()...), m.Learn)
 	p.Share = m.Stage1
-	p.Updates[0].Log = map[string]tf.Output{"error": error, "commitment": q.Commitment, "active": q.Active, "perplexity": q.Perplexity}
+	p.Updates[0].Log = map[string]tf.Output{"error": a.error, "commitment": a.q.Commitment, "active": a.q.Active, "perplexity": a.q.Perplexity}
 	return p
+}
+
+// An autoencoding is one forward pass of stage 1.
+type autoencoding struct {
+	z, recon    tf.Output
+	q           quantise.Quantised
+	error, loss tf.Output // squared error; with the commitment loss
+}
+
+func (m *SalientCT) autoencode(s *nn.Scope, x tf.Output) (a autoencoding) {
+	a.z, a.q = m.encode(s, x)
+	a.recon = salient.Decode(s.In("decoder"), a.q.Q)
+	a.error = loss.MeanSquared(s, a.recon, x)
+	a.loss = nn.Add(s, a.error, a.q.Loss)
+	return a
 }
 
 // candidates are what stage 2 needs to know of a batch: constants.
@@ -282,7 +296,8 @@ func (c cache) read(s *nn.Scope, in framework.Inputs) candidates {
 
 // A synthesis is one forward pass of stage 2.
 type synthesis struct {
-	draw, replaced, mask tf.Output // [B,P] uniform; tokens [B,HW,C]; 1 where replaced [B,HW]
+	draw, chosen         tf.Output // uniform [B,P]; codes [B,n] in the place of others
+	replaced, mask       tf.Output // tokens [B,HW,C]; 1 where replaced [B,HW]
 	logits               tf.Output // [B,HW,2]
 	rec, repaired        tf.Output // [B,S,S,1], of clean and of replaced codes
 	reliability, weights tf.Output // [B,HW]
@@ -295,8 +310,8 @@ func (m *SalientCT) play(s *nn.Scope, x tf.Output, c candidates) synthesis {
 	r := m.Under(m.Mode)
 	side := nn.Height(s, x) / 8
 	f := synthesis{draw: nn.RandomUniform(s.In("draw"), nn.Shape(s, c.pool)...)}
-	chosen := r.Choose(s, c.pool, c.code, c.order, f.draw)
-	f.replaced, f.mask = salient.Replace(s, c.q, c.codebook, c.order, chosen)
+	f.chosen = r.Choose(s, c.pool, c.code, c.order, f.draw)
+	f.replaced, f.mask = salient.Replace(s, c.q, c.codebook, c.order, f.chosen)
 
 	f.logits = m.Classifier.Build(s.In("classifier"), f.replaced, r.FeedForward)
 	f.rec = salient.Decode(s.In("decoder_ori"), grid(s, c.q, side))
