@@ -58,6 +58,9 @@ func openCache(dir string, o Options, src source, items []Item, sum string) (*ca
 	masks := 0
 	key := sha256.New()
 	fmt.Fprintln(key, magic, o.Size, o.Resize, o.Fit, sum)
+	if o.Window != nil {
+		fmt.Fprintf(key, "window %+v\n", *o.Window)
+	}
 	for i, it := range items {
 		c.masks[i] = -1
 		if it.Mask != "" {

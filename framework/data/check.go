@@ -200,7 +200,7 @@ func files(list []listed, seen []inspection) (found []Finding) {
 	}
 	if reduced > 0 {
 		found = append(found, Finding{CodeDepth, Note, "", fmt.Sprintf("%d images have more than 8 bits and are reduced to 8", reduced),
-			"apply the display window before the export, or accept the loss"})
+			"give data.window, apply the display window before the export, or accept the loss"})
 	}
 	return found
 }
@@ -368,7 +368,7 @@ func masks(o Options, list []listed, src source) (found []Finding) {
 		}
 	}
 	for _, split := range []Split{Train, Test} {
-		all, err := findMasks(f.root, split.String())
+		all, err := findMasks(f.root, split.String(), "masks", "_mask")
 		if err != nil {
 			continue // listing the set has met and reported it
 		}

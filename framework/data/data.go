@@ -6,15 +6,17 @@
 //   - folder: ROOT/{train,test}/{normal,CLASS…}; every class but normal is abnormal and names the
 //     subtype. Masks of ROOT/test/CLASS/NAME.EXT lie in ROOT/test/masks/CLASS/NAME.png (or
 //     ROOT/masks/test/CLASS/NAME.png, NAME with or without "_mask"); what is not black is lesion.
+//     Masks of the lungs, of normal images too, lie the same way under "lungs" (NAME with or without "_lungs").
 //   - zhanglab: the same with {NORMAL,PNEUMONIA}, and patients and germs from the file names.
 //   - covidx: ROOT/{train,test} and the lists train_squid.txt, train_squid_abnormal.txt, val_squid.txt and
 //     test_COVIDx9A.txt, with lines "patient file label source".
 //   - chexpert: CheXpert's train.csv and valid.csv, its frontal PA images.
 //   - chexpert-pa: ROOT/{train,val,our_test}_256_pa/{normal,abnormal}_256.
-//   - manifest: a CSV file with the columns path, split, label and, if known, subtype, group, mask.
+//   - manifest: a CSV file with the columns path, split, label and, if known, subtype, group, mask, lungs.
 //   - phantom: generated images.
 //
-// Images are PNG, JPEG, BMP or TIFF. Colour becomes luma and 16 bits become 8; resizing is antialiased
+// Images are PNG, JPEG, BMP or TIFF. Colour becomes luma and 16 bits become 8, through
+// [Options].Window where one is given; resizing is antialiased
 // and agrees with Pillow's to the last bit.
 package data
 
@@ -40,6 +42,7 @@ type Item struct {
 	Subtype  string // class folder, manifest column or finding; "" if unknown
 	Group    string // patient or study; "" if unknown
 	Mask     string // path of the lesion mask, relative to the root; "" if none
+	Lungs    string // path of the mask of the lungs, relative to the root; "" if none
 }
 
 // Split names the part of a set an image belongs to.
@@ -93,6 +96,7 @@ type Dataset struct {
 // source reads the images behind a listing.
 type source interface {
 	load(it Item) (picture, error)                           // its mask too, unless it.Mask is ""
+	lungs(it Item) mask                                      // it.Lungs is not ""
 	manifest(cacheDir string, used []Item) ([]string, error) // a line with path and digest for each file
 }
 
@@ -232,6 +236,31 @@ func (d *Dataset) Mask(s Split, i int) ([]bool, error) {
 	return m, nil
 }
 
+// Lungs is the mask of the lungs of image i on the Size×Size grid, as Mask; nil for an image without one.
+// It is read from its file, or generated, at each call.
+func (d *Dataset) Lungs(s Split, i int) ([]bool, error) {
+	it := d.items[s][i]
+	if it.Lungs == "" {
+		return nil, nil
+	}
+	m := d.src.lungs(it)
+	if m.err != nil {
+		return nil, m.err
+	}
+	if n, err := d.Native(s, i); err != nil {
+		return nil, err
+	} else if m.w != n.W || m.h != n.H {
+		return nil, fmt.Errorf("lungs %s: %d×%d, its image %s is %d×%d; make the mask on the grid of its image",
+			it.Lungs, m.w, m.h, it.Path, n.W, n.H)
+	}
+	return d.opts.geometry().mask(m.w, m.h, m.bits), nil
+}
+
+// HasLungs tells whether any test image has a mask of the lungs.
+func (d *Dataset) HasLungs() bool {
+	return slices.ContainsFunc(d.items[Test], func(it Item) bool { return it.Lungs != "" })
+}
+
 // HasMasks tells whether any test image has a lesion mask.
 func (d *Dataset) HasMasks() bool {
 	return slices.ContainsFunc(d.items[Test], func(it Item) bool { return it.Mask != "" })
@@ -279,9 +308,12 @@ func ReadImage(path string, o Options) (Pixels, error) {
 	if err := o.checkGeometry(); err != nil {
 		return Pixels{}, err
 	}
-	n, err := ReadNative(path)
-	if err != nil {
+	if err := o.checkWindow(); err != nil {
 		return Pixels{}, err
+	}
+	n, _, err := readImage(path, o.Window)
+	if err != nil {
+		return Pixels{}, fmt.Errorf("image %s: %w", path, err)
 	}
 	p := Pixels{W: o.Size, H: o.Size, V: make([]float32, o.Size*o.Size)}
 	for k, v := range o.geometry().image(n.W, n.H, n.V) {
@@ -291,12 +323,15 @@ func ReadImage(path string, o Options) (Pixels, error) {
 }
 
 // folder is the source of sets whose images are files under one root.
-type folder struct{ root string }
+type folder struct {
+	root   string
+	window *Window // nil: all of the stored range
+}
 
 func (f folder) path(rel string) string { return filepath.Join(f.root, filepath.FromSlash(rel)) }
 
 func (f folder) load(it Item) (p picture, err error) {
-	if p.Native, p.deep, err = readImage(f.path(it.Path)); err != nil {
+	if p.Native, p.deep, err = readImage(f.path(it.Path), f.window); err != nil {
 		return p, fmt.Errorf("image %s: %w", f.path(it.Path), err)
 	}
 	if it.Mask != "" {
@@ -304,3 +339,5 @@ func (f folder) load(it Item) (p picture, err error) {
 	}
 	return p, nil
 }
+
+func (f folder) lungs(it Item) mask { return readMask(f.path(it.Lungs)) }

@@ -215,15 +215,16 @@ func unreadable(err error) error {
 
 // ReadNative decodes one file at its stored size.
 func ReadNative(name string) (Native, error) {
-	n, _, err := readImage(name)
+	n, _, err := readImage(name, nil)
 	if err != nil {
 		return Native{}, fmt.Errorf("image %s: %w", name, err)
 	}
 	return n, nil
 }
 
-// readImage reads one file as grey, and tells whether the stored samples have more than 8 bits.
-func readImage(name string) (n Native, reduced bool, err error) {
+// readImage reads one file as grey, through a window unless that is nil, and tells whether stored samples of
+// more than 8 bits were reduced without one.
+func readImage(name string, w *Window) (n Native, reduced bool, err error) {
 	b, err := readFile(name)
 	if err != nil {
 		return Native{}, false, err
@@ -233,7 +234,19 @@ func readImage(name string) (n Native, reduced bool, err error) {
 		return Native{}, false, err
 	}
 	r := img.Bounds()
-	return Native{W: r.Dx(), H: r.Dy(), V: grey(img), FileBytes: int64(len(b))}, deep(img), nil
+	n = Native{W: r.Dx(), H: r.Dy(), FileBytes: int64(len(b))}
+	if w == nil {
+		n.V = grey(img)
+		return n, deep(img), nil
+	}
+	if !deep(img) {
+		return Native{}, false, &fault{text: "8 bits a sample, but data.window needs 16", remedy: "export it with 16 bits, or remove data.window"}
+	}
+	n.V = make([]uint8, 0, n.W*n.H)
+	for _, v := range grey16(img) {
+		n.V = append(n.V, w.grey(v))
+	}
+	return n, false, nil
 }
 
 func readMask(name string) mask {

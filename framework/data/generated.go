@@ -21,7 +21,7 @@ func newGenerated(o phantom.Options) *generated {
 	g := &generated{opts: o, cases: map[string]phantom.Case{}}
 	splits := map[string]Split{Train.String(): Train, Validation.String(): Validation, Test.String(): Test}
 	for _, c := range o.Plan() {
-		it := Item{Path: c.Path, Abnormal: c.Abnormal, Subtype: c.Subtype, Group: c.Group}
+		it := Item{Path: c.Path, Abnormal: c.Abnormal, Subtype: c.Subtype, Group: c.Group, Lungs: "lungs/" + c.Path}
 		if c.Abnormal {
 			it.Mask = "masks/" + c.Path
 		}
@@ -48,6 +48,18 @@ func (g *generated) load(it Item) (picture, error) {
 		p.mask = mask{w: side, h: side, bits: bits}
 	}
 	return p, nil
+}
+
+func (g *generated) lungs(it Item) mask {
+	lung, err := g.opts.LungMask(g.cases[it.Path])
+	if err != nil {
+		return mask{err: fmt.Errorf("lungs of %s: %w", it.Path, err)}
+	}
+	m := mask{w: g.opts.Size, h: g.opts.Size, bits: make([]bool, len(lung))}
+	for i, v := range lung {
+		m.bits[i] = v != 0
+	}
+	return m
 }
 
 // encoded is a generated image as a file would hold it.

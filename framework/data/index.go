@@ -43,8 +43,10 @@ func (f folder) manifest(cacheDir string, used []Item) ([]string, error) {
 	var paths []string
 	for _, it := range used {
 		paths = append(paths, it.Path)
-		if it.Mask != "" {
-			paths = append(paths, it.Mask)
+		for _, p := range []string{it.Mask, it.Lungs} {
+			if p != "" {
+				paths = append(paths, p)
+			}
 		}
 	}
 	fresh := map[string]stamp{}

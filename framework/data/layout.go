@@ -29,12 +29,17 @@ func listing(o Options) ([]listed, source, error) {
 	case "phantom":
 		g := newGenerated(*o.Phantom)
 		return g.list, g, nil
+	case "none":
+		return nil, nil, fmt.Errorf("data.set: \"none\" has no images; name a set and its root")
 	case "manifest":
 		root = filepath.Dir(o.Root)
 		list, err = readManifest(o.Root)
 	case "folder", "zhanglab":
 		if root, err = findRoot(o.Root, "train", "ROOT/train/normal and ROOT/test/{normal,abnormal}"); err == nil {
 			list, err = walk(root, o.Set)
+		}
+		if err == nil && o.Group == "folder" {
+			err = groupByFolder(root, list)
 		}
 	case "covidx":
 		if root, err = findRoot(o.Root, "train", "ROOT/train, ROOT/test and the lists beside them"); err == nil {
@@ -53,7 +58,7 @@ func listing(o Options) ([]listed, source, error) {
 		return nil, nil, err
 	}
 	slices.SortFunc(list, func(a, b listed) int { return byPath(a.Item, b.Item) })
-	return list, folder{root}, nil
+	return list, folder{root, o.Window}, nil
 }
 
 // findRoot returns root, or the folder in it when there is nothing else, whichever holds the folder train;
@@ -82,7 +87,8 @@ func visible(dir string) ([]fs.DirEntry, error) {
 
 // walk lists root/{train,test}/CLASS. Any class but "normal" is abnormal and is the subtype of its
 // images. Masks lie in root/SPLIT/masks/CLASS/NAME.png or root/masks/SPLIT/CLASS/NAME.png, NAME being
-// that of the image with or without "_mask", and are paired by name.
+// that of the image with or without "_mask", and are paired by name; so are the lungs, with "lungs" for
+// "masks" and for "_mask".
 func walk(root, set string) ([]listed, error) {
 	var list []listed
 	for _, split := range []Split{Train, Test} {
@@ -94,7 +100,11 @@ func walk(root, set string) ([]listed, error) {
 		if err != nil {
 			return nil, fmt.Errorf("data.root: %w", err)
 		}
-		masks, err := findMasks(root, dir)
+		masks, err := findMasks(root, dir, "masks", "_mask")
+		if err != nil {
+			return nil, err
+		}
+		lungs, err := findMasks(root, dir, "lungs", "_lungs")
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +114,7 @@ func walk(root, set string) ([]listed, error) {
 				return nil, fmt.Errorf("%s: an image outside a class folder; move it to %s/normal or %s/abnormal",
 					filepath.Join(root, rel), dir, dir)
 			}
-			if class.Name() == "masks" || !isDir(root, rel, class) {
+			if class.Name() == "masks" || class.Name() == "lungs" || !isDir(root, rel, class) {
 				continue
 			}
 			names, err := images(root, rel, 0)
@@ -116,7 +126,7 @@ func walk(root, set string) ([]listed, error) {
 					filepath.Join(root, rel), strings.Join(extensions, ", "))
 			}
 			for _, name := range names {
-				it := Item{Path: name}
+				it := Item{Path: name, Lungs: lungs[stem(strings.TrimPrefix(name, dir+"/"))]}
 				if it.Abnormal = !strings.EqualFold(class.Name(), "normal"); it.Abnormal {
 					it.Subtype = class.Name()
 					it.Mask = masks[stem(strings.TrimPrefix(name, dir+"/"))]
@@ -165,10 +175,23 @@ func images(root, rel string, depth int) ([]string, error) {
 	return names, nil
 }
 
-// findMasks maps CLASS/NAME to the path of its mask.
-func findMasks(root, split string) (map[string]string, error) {
+// groupByFolder makes the folder below that of the class the study of its images.
+func groupByFolder(root string, list []listed) error {
+	for i := range list {
+		parts := strings.Split(list[i].Path, "/") // SPLIT/CLASS/STUDY…/IMAGE
+		if len(parts) < 4 {
+			return fmt.Errorf("%s: in no folder of a study, but data.group is \"folder\"; move it into one below %s",
+				filepath.Join(root, list[i].Path), path.Dir(list[i].Path))
+		}
+		list[i].Group = strings.Join(parts[2:len(parts)-1], "/")
+	}
+	return nil
+}
+
+// findMasks maps CLASS/NAME to the path of its mask; kind is the name of the folder and suffix what NAME may end in.
+func findMasks(root, split, kind, suffix string) (map[string]string, error) {
 	masks := map[string]string{}
-	for _, dir := range []string{path.Join(split, "masks"), path.Join("masks", split)} {
+	for _, dir := range []string{path.Join(split, kind), path.Join(kind, split)} {
 		if info, err := os.Stat(filepath.Join(root, dir)); err != nil || !info.IsDir() {
 			continue
 		}
@@ -177,7 +200,7 @@ func findMasks(root, split string) (map[string]string, error) {
 			return nil, err
 		}
 		for _, name := range names {
-			masks[strings.TrimSuffix(stem(strings.TrimPrefix(name, dir+"/")), "_mask")] = name
+			masks[strings.TrimSuffix(stem(strings.TrimPrefix(name, dir+"/")), suffix)] = name
 		}
 	}
 	return masks, nil

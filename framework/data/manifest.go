@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-var manifestColumns = []string{"path", "split", "label", "subtype", "group", "mask"}
+var manifestColumns = []string{"path", "split", "label", "subtype", "group", "mask", "lungs"}
 
 // readManifest reads a CSV file with a header: path, split (train, validation, test) and label (normal,
-// abnormal) are required, subtype, group and mask optional. Paths are relative to the file's folder, with '/'.
+// abnormal) are required, subtype, group, mask and lungs optional. Paths are relative to the file's folder, with '/'.
 func readManifest(name string) ([]listed, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -120,6 +120,11 @@ func manifestItem(get func(column string) string) (listed, error) {
 		}
 		if !it.Abnormal {
 			return it, fmt.Errorf("mask %q on a normal image; clear it or set label to abnormal", mask)
+		}
+	}
+	if lungs := get("lungs"); lungs != "" {
+		if it.Lungs, ok = cleanPath(lungs); !ok || !isImage(it.Lungs) {
+			return it, fmt.Errorf("lungs %q: need an image below the manifest's folder, with '/'", lungs)
 		}
 	}
 	return it, nil

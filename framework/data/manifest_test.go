@@ -18,12 +18,12 @@ func crc(b []byte) []byte {
 
 func TestManifest(t *testing.T) {
 	files := small(t)
-	files["list.csv"] = []byte("\ufeffPath,split,label,group,mask,subtype\n" +
-		"train/normal/0.png,train,normal,p1,,\n" +
-		"train/normal/1.png,validation,0,p2,,\n" +
-		"train/normal/2.png,train,abnormal,p3,,cyst\n" +
-		"./test/normal/a.png,test,normal,p4,,\n" +
-		"test/nodule/c.png,test,1,p5,test/masks/nodule/c.png,nodule\n")
+	files["list.csv"] = []byte("\ufeffPath,split,label,group,mask,subtype,lungs\n" +
+		"train/normal/0.png,train,normal,p1,,,\n" +
+		"train/normal/1.png,validation,0,p2,,,\n" +
+		"train/normal/2.png,train,abnormal,p3,,cyst,\n" +
+		"./test/normal/a.png,test,normal,p4,,,test/masks/nodule/c.png\n" +
+		"test/nodule/c.png,test,1,p5,test/masks/nodule/c.png,nodule,\n")
 	o := options(filepath.Join(tree(t, files), "list.csv"))
 	o.Set, o.Validation = "manifest", 0.1 // not drawn: the manifest gives it
 	d := open(t, o, t.TempDir())
@@ -32,11 +32,11 @@ func TestManifest(t *testing.T) {
 		!slices.Equal(d.ContaminationPool(), []Item{{Path: "train/normal/2.png", Abnormal: true, Group: "p3", Subtype: "cyst"}}) ||
 		!slices.Equal(d.Items(Test), []Item{
 			{Path: "test/nodule/c.png", Abnormal: true, Group: "p5", Subtype: "nodule", Mask: "test/masks/nodule/c.png"},
-			{Path: "test/normal/a.png", Group: "p4"},
+			{Path: "test/normal/a.png", Group: "p4", Lungs: "test/masks/nodule/c.png"},
 		}) {
 		t.Errorf("splits %+v, pool %+v", d.items, d.pool)
 	}
-	if !d.HasGroups() || !d.HasMasks() || !strings.Contains(d.SplitRule(), "given by the set") {
+	if !d.HasGroups() || !d.HasMasks() || !d.HasLungs() || !strings.Contains(d.SplitRule(), "given by the set") {
 		t.Errorf("groups %v, masks %v, rule %q", d.HasGroups(), d.HasMasks(), d.SplitRule())
 	}
 }
@@ -49,6 +49,7 @@ func TestBadManifest(t *testing.T) {
 		{"path,split\n", `line 1: no column "label"`},
 		{"path,split,label,path\n", `line 1: column "path" twice`},
 		{header, "no images"},
+		{"path,split,label,lungs\na.png,test,normal,../l.png\n", `line 2: lungs "../l.png"`},
 		{header + "a.png,train,normal\n", "wrong number of fields"},
 		{header + "a.png,trian,normal,\n", `line 2: split "trian": need train, validation or test`},
 		{header + "a.png,train,healthy,\n", `line 2: label "healthy": need normal or abnormal`},

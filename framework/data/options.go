@@ -13,7 +13,7 @@ import (
 // Options says which set to open and how; it is a [[data]] block of an experiment.
 type Options struct {
 	Name       string  `toml:"name"`       // in tables and folders; default SET-SIZE
-	Set        string  `toml:"set"`        // folder, zhanglab, covidx, chexpert, chexpert-pa, manifest or phantom
+	Set        string  `toml:"set"`        // folder, zhanglab, covidx, chexpert, chexpert-pa, manifest, phantom, or none: images come from elsewhere
 	Root       string  `toml:"root"`       // folder of the set, or its parent when that holds nothing else; the CSV file of a manifest
 	Size       int     `toml:"size"`       // side of the images in pixels, 8 to 4096
 	Resize     string  `toml:"resize"`     // bilinear or bicubic, antialiased
@@ -26,6 +26,14 @@ type Options struct {
 	// Contamination, training has the first ⌊ρT⌋ of a shuffle of the normals and the first T-⌊ρT⌋ of one
 	// of the training abnormals, both by SplitSeed: T stays what it is. No method sees which is which.
 	Contamination float64 `toml:"contamination,omitzero"`
+
+	// Window is the range of grey values that is shown, for images of 16 bits such as CT in Hounsfield
+	// units; without one, 16 bits are scaled to 8 as a whole.
+	Window *Window `toml:"window"`
+
+	// Group = "folder" takes the folder below that of the class for the study of an image:
+	// SPLIT/CLASS/STUDY/IMAGE. Folders of one name are one study, in whatever class or split they lie.
+	Group string `toml:"group,omitzero"`
 
 	Phantom  *phantom.Options `toml:"phantom"`  // what is generated; only with set = "phantom"
 	CheXpert *CheXpert        `toml:"chexpert"` // labels and test images; only with set = "chexpert"
@@ -43,7 +51,7 @@ func DefaultOptions() Options {
 }
 
 var (
-	sets    = []string{"folder", "zhanglab", "covidx", "chexpert", "chexpert-pa", "manifest", "phantom"}
+	sets    = []string{"folder", "zhanglab", "covidx", "chexpert", "chexpert-pa", "manifest", "phantom", "none"}
 	filters = []string{"bilinear", "bicubic"}
 	fits    = []string{"stretch", "pad", "crop"}
 )
@@ -57,7 +65,7 @@ func (o *Options) Check() error {
 	if err := oneOf("set", o.Set, sets); err != nil {
 		return err
 	}
-	if o.Root == "" && o.Set != "phantom" {
+	if o.Root == "" && o.Set != "phantom" && o.Set != "none" {
 		return fmt.Errorf("data.root: empty, need the folder of the set %q", o.Set)
 	}
 	if err := o.checkGeometry(); err != nil {
@@ -71,6 +79,12 @@ func (o *Options) Check() error {
 	}
 	if o.SplitSeed > math.MaxInt64 {
 		return fmt.Errorf("data.split_seed: %d, need at most %d", o.SplitSeed, int64(math.MaxInt64))
+	}
+	if err := o.checkWindow(); err != nil {
+		return err
+	}
+	if o.Group != "" && (o.Group != "folder" || o.Set != "folder") {
+		return fmt.Errorf("data.group: %q with set %q, need \"folder\" with set \"folder\", or nothing", o.Group, o.Set)
 	}
 	if err := o.checkPhantom(); err != nil {
 		return err

@@ -37,7 +37,7 @@ func TestResizePillow(t *testing.T) {
 
 func mustRead(t *testing.T, name string) Native {
 	t.Helper()
-	n, _, err := readImage(name)
+	n, _, err := readImage(name, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
