@@ -34,7 +34,7 @@ var allowed = []rule{
 	{"framework/record", []string{"framework/metric"}},
 	{"framework/report", []string{"framework/metric", "framework/record", "framework/published"}},
 	{"framework/config", []string{"framework/data", "framework/metric"}},
-	{"framework", []string{"framework/data", "graphs/nn", "graphs/optim"}},
+	{"framework", []string{"framework/data", "graphs/nn", "graphs/optim", "graphs/weights"}},
 	{"framework/train", []string{
 		"framework", "framework/config", "framework/data", "framework/metric", "framework/record",
 		"graphs/nn", "graphs/session", "graphs/weights",

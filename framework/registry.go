@@ -3,6 +3,8 @@ package framework
 import (
 	"fmt"
 	"slices"
+
+	"thorax/graphs/weights"
 )
 
 // Info describes a registered method for lists, tables and readers.
@@ -11,6 +13,17 @@ type Info struct {
 	Family string     // reconstruction, feature, synthesis, trivial, proposed
 	Source string     // paper or origin
 	New    func() any // a Method or a Direct with its defaults
+
+	// Import reads an official checkpoint; preset names what the file does not tell. nil: none is known.
+	Import func(path, preset string) (*Imported, error)
+}
+
+// Imported is an official checkpoint as a method with its variables.
+type Imported struct {
+	Method    Method
+	Size      int                      // side of the images
+	Variables map[string]weights.Array // by path, with their shapes: all that scoring needs
+	Unused    []string                 // tensors of parts that the preset switches off
 }
 
 var registry = map[string]Info{}

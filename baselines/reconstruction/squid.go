@@ -19,7 +19,7 @@ func init() {
 	framework.Register(framework.Info{
 		Name: "squid", Family: "reconstruction",
 		Source: "Xiang et al., SQUID: Deep Feature In-Painting for Unsupervised Anomaly Detection, CVPR 2023",
-		New:    func() any { return NewSQUID() },
+		New:    func() any { return NewSQUID() }, Import: ImportSQUID,
 	})
 }
 

@@ -2,35 +2,37 @@ package reconstruction
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	tf "github.com/wamuir/graft/tensorflow"
 
+	"thorax/framework"
 	"thorax/graphs/inpaint"
 	"thorax/graphs/nn"
-	"thorax/graphs/weights"
 )
-
-// ImportedSQUID is an official checkpoint as a method with its variables.
-type ImportedSQUID struct {
-	Method    *SQUID
-	Size      int                      // side of the images
-	Variables map[string]weights.Array // by path, with their shapes: all that scoring needs
-	Unused    []string                 // official tensors that are not needed
-}
 
 // ImportSQUID reads an official checkpoint of SQUID, a .pth file of either
 // container or the folder that it is in, with the discriminator's beside it, as
-// far as its names are those of SimSID's. Sizes come from the file. Every
-// tensor that is missing, misshapen or unknown is named. μ and σ of the score
-// are not in the file: they are 0 and 1, which changes no rank.
-func ImportSQUID(path string) (*ImportedSQUID, error) {
+// far as its names are those of SimSID's. Sizes come from the file; the presets
+// differ in training only, and "" is the defaults. Every tensor that is missing,
+// misshapen or unknown is named. μ and σ of the score are not in the file: they
+// are 0 and 1, which changes no rank.
+func ImportSQUID(path, preset string) (*framework.Imported, error) {
+	m := NewSQUID()
+	if preset != "" {
+		presets := m.Presets()
+		if presets[preset] == nil {
+			return nil, fmt.Errorf("no preset %q: need one of %s", preset, strings.Join(slices.Sorted(maps.Keys(presets)), ", "))
+		}
+		m = presets[preset].(*SQUID)
+	}
 	c, err := inpaint.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	m := NewSQUID()
-	out := &ImportedSQUID{Method: m}
+	out := &framework.Imported{Method: m}
 	var g inpaint.Generator
 	if out.Size, err = c.Describe(&g); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -48,7 +48,7 @@ func TestErrors(t *testing.T) {
 		{"data a number", "seeds = [0]\ndata = 5\n", nil, `experiments/x.toml:2: data: 5 is an integer, need [[data]] tables`},
 		{"data numbers", "seeds = [0]\ndata = [5]\n", nil, `experiments/x.toml:2: data: 5 is an integer, need a table`},
 		{"data empty", "seeds = [0]\ndata = []\n", nil, `experiments/x.toml:2: data: empty, need at least one [[data]] table`},
-		{"unknown set", "seeds = [0]\n[[data]]\nset = \"zhanlab\"\nroot = \"z\"\n", nil, `experiments/x.toml:3: data.zhanlab.set: "zhanlab", need one of folder, zhanglab, covidx, chexpert, chexpert-pa, manifest, phantom`},
+		{"unknown set", "seeds = [0]\n[[data]]\nset = \"zhanlab\"\nroot = \"z\"\n", nil, `experiments/x.toml:3: data.zhanlab.set: "zhanlab", need one of folder, zhanglab, covidx, chexpert, chexpert-pa, manifest, phantom, none`},
 		{"unknown data key", plainData + "sise = 64\n", nil, `experiments/x.toml:5: data.zhanglab.sise: unknown key; did you mean size?`},
 		{"size out of range", plainData + "size = 0\n", nil, `experiments/x.toml:5: data.zhanglab.size: 0, need 8 to 4096`},
 		{"size a string", plainData + "size = \"64\"\n", nil, `experiments/x.toml:5: data.zhanglab.size: "64" is a string, need an integer`},

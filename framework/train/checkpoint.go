@@ -72,17 +72,21 @@ func save(dir, name string, x *session.Session, s *nn.Scope, at position) error 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	meta := map[string]string{
+	if err := weights.SaveSafetensors(filepath.Join(dir, name), arrays, at.meta()); err != nil {
+		return fmt.Errorf("save checkpoint: %w", err)
+	}
+	return prune(dir)
+}
+
+// meta is the position as a checkpoint's metadata.
+func (at position) meta() map[string]string {
+	return map[string]string{
 		"format":  "thorax checkpoint 1",
 		"phase":   strconv.Itoa(at.phase),
 		"step":    strconv.Itoa(at.step),
 		"global":  strconv.Itoa(at.global),
 		"seconds": strconv.FormatFloat(at.seconds, 'f', 3, 64),
 	}
-	if err := weights.SaveSafetensors(filepath.Join(dir, name), arrays, meta); err != nil {
-		return fmt.Errorf("save checkpoint: %w", err)
-	}
-	return prune(dir)
 }
 
 // notFinite is the error of a loss or variable that is NaN or infinite.

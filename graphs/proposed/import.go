@@ -7,18 +7,10 @@ import (
 
 	tf "github.com/wamuir/graft/tensorflow"
 
+	"thorax/framework"
 	"thorax/graphs/inpaint"
 	"thorax/graphs/nn"
-	"thorax/graphs/weights"
 )
-
-// Imported is an official checkpoint as a method with its variables.
-type Imported struct {
-	Method    *SimSID
-	Size      int                      // side of the images
-	Variables map[string]weights.Array // by path, with their shapes: all that scoring needs
-	Unused    []string                 // official tensors of parts that the preset switches off
-}
 
 // ImportSimSID reads an official checkpoint of SimSID, a .pth file of either
 // container or the folder that it is in, with the discriminator's beside it.
@@ -28,7 +20,7 @@ type Imported struct {
 //
 // μ and σ of the score are not in the file: they are 0 and 1, which changes no
 // rank. The memory queue's pointer starts at 0.
-func ImportSimSID(path, preset string) (*Imported, error) {
+func ImportSimSID(path, preset string) (*framework.Imported, error) {
 	presets := (*SimSID)(nil).Presets()
 	m, ok := presets[preset].(*SimSID)
 	if !ok {
@@ -43,7 +35,7 @@ func ImportSimSID(path, preset string) (*Imported, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Imported{Method: m}
+	out := &framework.Imported{Method: m}
 	if out.Size, err = c.Describe(&m.Generator); err == nil {
 		err = m.Check()
 	}

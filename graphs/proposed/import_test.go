@@ -185,7 +185,7 @@ func TestImportSimSID(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := i.Method
+			got := i.Method.(*SimSID)
 			if got.Width != 2 || got.Patches != 2 || got.Items != 7 || got.DecoderItems != 9 || got.TopK != 5 || got.Store != store ||
 				!slices.Equal(got.Skip, m.Skip) || !slices.Equal(got.Decoder, m.Decoder) || !got.Teacher || i.Size != 64 {
 				t.Errorf("preset %s: %+v for images of %d", preset, got.Generator, i.Size)

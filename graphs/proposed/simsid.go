@@ -20,7 +20,7 @@ func init() {
 	framework.Register(framework.Info{
 		Name: "simsid", Family: "proposed",
 		Source: "Xiang et al., Exploiting Structural Consistency of Chest Anatomy for Unsupervised Anomaly Detection in Radiography Images, TPAMI 2024",
-		New:    func() any { return NewSimSID() },
+		New:    func() any { return NewSimSID() }, Import: ImportSimSID,
 	})
 }
 
