@@ -31,6 +31,7 @@ import (
 var small = map[string]string{
 	"ae":         "width = 8\nhidden = 64",
 	"vae":        "width = 8\nhidden = 64",
+	"vqvae":      "width = 16\nresidual = 8\nlength = 8\nquantiser = { codes = 16 }\nlatent_weight = 0.5",
 	"dn2":        "backbone = { random = true }",
 	"padim":      "backbone = { random = true }\nchannels = 20",
 	"cutpaste":   "width_scale = 0.125",
