@@ -337,6 +337,13 @@ func writePhantom(ctx context.Context, dir string, o phantom.Options) error {
 			if c.Abnormal {
 				class = c.Subtype
 			}
+			lungs, err := o.LungMask(c)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.Path, err)
+			}
+			if err := writePNG(filepath.Join(dir, "lungs", c.Split, class, name), lungs, o.Size); err != nil {
+				return err
+			}
 			if err := writePNG(filepath.Join(dir, c.Split, class, name), img, o.Size); err != nil || mask == nil {
 				return err
 			}

@@ -109,6 +109,33 @@ func (m *runMasks) Masks(e record.Entry, paths []string) (masks [][]bool, w, h i
 	return masks, d.Size(), d.Size(), nil
 }
 
+// Lungs implements [verify.Masks].
+func (m *runMasks) Lungs(e record.Entry, split string, paths []string) ([][]bool, error) {
+	d, err := m.open(e)
+	if err != nil {
+		return nil, err
+	}
+	s := data.Test
+	if split == data.Validation.String() {
+		s = data.Validation
+	}
+	index := map[string]int{}
+	for i, item := range d.Items(s) {
+		index[item.Path] = i
+	}
+	lungs := make([][]bool, len(paths))
+	for i, p := range paths {
+		at, ok := index[p]
+		if !ok {
+			return nil, fmt.Errorf("%s is no %s image of the data set", p, split)
+		}
+		if lungs[i], err = d.Lungs(s, at); err != nil {
+			return nil, err
+		}
+	}
+	return lungs, nil
+}
+
 // open opens the set of a run. The root in config.toml is relative to the
 // experiment file, so the folders where those usually lie are tried.
 func (m *runMasks) open(e record.Entry) (*data.Dataset, error) {

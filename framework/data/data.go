@@ -256,6 +256,16 @@ func (d *Dataset) Lungs(s Split, i int) ([]bool, error) {
 	return d.opts.geometry().mask(m.w, m.h, m.bits), nil
 }
 
+// AllLungs is Lungs of every image of a split.
+func (d *Dataset) AllLungs(s Split) ([][]bool, error) {
+	all := make([][]bool, d.Len(s))
+	err := parallel(len(all), func(i int) (err error) {
+		all[i], err = d.Lungs(s, i)
+		return err
+	})
+	return all, err
+}
+
 // HasLungs tells whether any test image has a mask of the lungs.
 func (d *Dataset) HasLungs() bool {
 	return slices.ContainsFunc(d.items[Test], func(it Item) bool { return it.Lungs != "" })

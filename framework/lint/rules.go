@@ -463,8 +463,7 @@ func otherDefinition(f *facts, bases ...string) (found []string) {
 
 func zeros(f *facts) (found []string) {
 	for _, r := range f.runs {
-		var in metric.Input
-		in.Scores, in.Abnormal = r.test()
+		in, _ := record.Input(r.scores)
 		for _, g := range r.figures {
 			spec, err := metric.Parse(g.Name)
 			if err != nil || !g.OK || g.Value != 0 {

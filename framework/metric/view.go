@@ -49,7 +49,10 @@ func (v view) of(in Input) (Input, []int, error) {
 // withinLungs replaces the image scores by the mean or the largest value of the maps in the lungs.
 func (v view) withinLungs(in Input) (Input, error) {
 	of := func(maps [][]float32, lungs [][]bool, images int, split string) ([]float64, error) {
-		if len(maps) == 0 || len(maps) != images {
+		if len(maps) == 0 {
+			return nil, errors.New("no anomaly maps")
+		}
+		if len(maps) != images {
 			return nil, fmt.Errorf("%d anomaly maps of %d %s images", len(maps), images, split)
 		}
 		if err := checkLungs(lungs, len(maps), in.W*in.H, split); err != nil {

@@ -16,10 +16,9 @@ import (
 // and maps.
 func (r *runner) score(scan func(split data.Split, each func(i int, score float64, m []float32) error) error) error {
 	var scores []record.Score
-	in := metric.Input{W: r.Data.Size(), H: r.Data.Size()}
-	pixel := r.Data.HasMasks()
+	kept := map[data.Split][][]float32{} // anomaly maps
+	pixel := r.Data.HasMasks() || r.Data.HasLungs()
 	start, n := time.Now(), 0
-	var kept *record.Maps
 	for _, split := range []data.Split{data.Validation, data.Test} {
 		items := r.Data.Items(split)
 		if len(items) == 0 {
@@ -37,12 +36,8 @@ func (r *runner) score(scan func(split data.Split, each func(i int, score float6
 			scores = append(scores, record.Score{
 				Split: split.String(), Path: item.Path, Group: item.Group, Subtype: item.Subtype, Abnormal: item.Abnormal, Score: score,
 			})
-			switch {
-			case m == nil:
-			case split == data.Test && (pixel || r.Maps):
-				in.Maps = append(in.Maps, slices.Clone(m))
-			case split == data.Validation && pixel:
-				in.ValidationMaps = append(in.ValidationMaps, slices.Clone(m))
+			if m != nil && (pixel || r.Maps && split == data.Test) {
+				kept[split] = append(kept[split], slices.Clone(m))
 			}
 			n++
 			r.Progress.Step(i+1, nil, 0)
@@ -56,25 +51,43 @@ func (r *runner) score(scan func(split data.Split, each func(i int, score float6
 	if n > 0 {
 		r.run.MsPerImage = 1000 * r.run.ScoreSeconds / float64(n)
 	}
-	for _, s := range scores {
-		if s.Split == data.Test.String() {
-			in.Scores, in.Abnormal = append(in.Scores, s.Score), append(in.Abnormal, s.Abnormal)
-		} else {
-			in.Validation = append(in.Validation, s.Score)
+	in, _ := record.Input(scores)
+	in.W, in.H = r.Data.Size(), r.Data.Size()
+	for _, split := range []data.Split{data.Validation, data.Test} { // thresholds of pixels come from the former
+		maps := kept[split]
+		if maps == nil || !r.Maps {
+			continue
 		}
-	}
-	if r.Maps && len(in.Maps) > 0 {
-		kept = record.NewMaps(len(in.Maps), in.H, in.W)
-		for i, m := range in.Maps {
-			if err := kept.Set(i, m); err != nil {
+		packed := record.NewMaps(len(maps), in.H, in.W)
+		for i, m := range maps {
+			if err := packed.Set(i, m); err != nil {
 				return err
 			}
 		}
-		if err := r.folder.WriteMaps(data.Test.String(), kept); err != nil {
+		if err := r.folder.WriteMaps(split.String(), packed); err != nil {
 			return err
 		}
 	}
-	if pixel && len(in.Maps) > 0 {
+	if err := r.regions(&in, kept); err != nil {
+		return err
+	}
+	figures := metric.EvalAll(r.Metrics, in)
+	for _, f := range figures {
+		r.run.MetricIDs = append(r.run.MetricIDs, f.ID)
+	}
+	if err := r.folder.WriteScores(scores); err != nil {
+		return err
+	}
+	return r.folder.WriteFigures(figures)
+}
+
+// regions adds the maps, the lesions and, where a metric asks for them, the lungs.
+func (r *runner) regions(in *metric.Input, maps map[data.Split][][]float32) (err error) {
+	if maps[data.Test] == nil {
+		return nil
+	}
+	in.Maps, in.ValidationMaps = maps[data.Test], maps[data.Validation]
+	if r.Data.HasMasks() {
 		for i := range in.Maps {
 			mask, err := r.Data.Mask(data.Test, i)
 			if err != nil {
@@ -85,17 +98,15 @@ func (r *runner) score(scan func(split data.Split, each func(i int, score float6
 			}
 			in.Masks = append(in.Masks, mask)
 		}
-	} else {
-		in.Maps, in.ValidationMaps = nil, nil
 	}
-	figures := metric.EvalAll(r.Metrics, in)
-	for _, f := range figures {
-		r.run.MetricIDs = append(r.run.MetricIDs, f.ID)
+	if !r.Data.HasLungs() || !slices.ContainsFunc(r.Metrics, metric.Spec.Lungs) {
+		return nil
 	}
-	if err := r.folder.WriteScores(scores); err != nil {
+	if in.Lungs, err = r.Data.AllLungs(data.Test); err != nil {
 		return err
 	}
-	return r.folder.WriteFigures(figures)
+	in.ValidationLungs, err = r.Data.AllLungs(data.Validation)
+	return err
 }
 
 type silent struct{}

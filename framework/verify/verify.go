@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 
 	"thorax/framework/metric"
 	"thorax/framework/record"
@@ -47,6 +48,9 @@ type Masks interface {
 	// Masks returns the mask of each path on a grid of w×h; nil for an image
 	// without a lesion.
 	Masks(e record.Entry, paths []string) (masks [][]bool, w, h int, err error)
+	// Lungs returns the lungs of the images of a split, in the order of scores.csv, on the
+	// same grid; nil for an image whose lungs are not known.
+	Lungs(e record.Entry, split string, paths []string) ([][]bool, error)
 }
 
 // Runs recomputes the figures of all complete runs. masks may be nil: pixel figures
@@ -81,7 +85,7 @@ func one(e record.Entry, masks Masks) ([]Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, paths := record.Input(scores)
+	in, _ := record.Input(scores)
 	var pixel error // why pixel metrics cannot be computed
 	loaded := false
 	var out []Check
@@ -95,10 +99,12 @@ func one(e record.Entry, masks Masks) ([]Check, error) {
 			c.Verdict, c.Reason = Drifted, fmt.Sprintf("recorded as %s, the name now stands for %s; score the run again", f.ID, spec.ID())
 		case spec.Pixel():
 			if !loaded {
-				pixel, loaded = pixels(e, masks, paths, &in), true
+				pixel, loaded = pixels(e, masks, scores, &in, needLungs(stored)), true
 			}
 			if c.Verdict = Open; pixel != nil {
-				c.Reason = pixel.Error()
+				if c.Reason = pixel.Error(); !f.OK {
+					c.Reason = "not computed by the run: " + f.Reason
+				}
 				break
 			}
 			now := spec.Eval(in)
@@ -115,8 +121,17 @@ func one(e record.Entry, masks Masks) ([]Check, error) {
 	return out, nil
 }
 
-// pixels adds maps and masks to the input.
-func pixels(e record.Entry, source Masks, paths []string, in *metric.Input) error {
+// needLungs reports whether some recorded figure looks at the lungs.
+func needLungs(stored []metric.Figure) bool {
+	return slices.ContainsFunc(stored, func(f metric.Figure) bool {
+		spec, err := metric.Parse(f.Name)
+		return err == nil && spec.Lungs()
+	})
+}
+
+// pixels adds maps, masks and, if asked for, lungs to the input.
+func pixels(e record.Entry, source Masks, scores []record.Score, in *metric.Input, lungs bool) error {
+	paths := pathsOf(scores, "test")
 	maps, err := e.ReadMaps("test")
 	if errors.Is(err, os.ErrNotExist) {
 		return errors.New("no maps/ were kept; score again with maps = true")
@@ -146,7 +161,23 @@ func pixels(e record.Entry, source Masks, paths []string, in *metric.Input) erro
 			in.ValidationMaps = append(in.ValidationMaps, validation.At(i))
 		}
 	}
-	return nil
+	if !lungs {
+		return nil
+	}
+	if in.Lungs, err = source.Lungs(e, "test", paths); err != nil {
+		return err
+	}
+	in.ValidationLungs, err = source.Lungs(e, "validation", pathsOf(scores, "validation"))
+	return err
+}
+
+func pathsOf(scores []record.Score, split string) (paths []string) {
+	for _, s := range scores {
+		if s.Split == split {
+			paths = append(paths, s.Path)
+		}
+	}
+	return paths
 }
 
 // value is NaN where a figure was not computed.
@@ -170,6 +201,8 @@ func (c *Check) compare(recorded, now metric.Figure, tolerance float64) {
 		c.Reason = "recorded as not computed: " + recorded.Reason
 	case math.Abs(c.Recorded-c.Now) > tolerance:
 		c.Reason = "another value"
+	case tolerance == pixelTolerance && recorded.Oracle:
+		c.Verdict = Same // another threshold of the same value: the best one is not unique
 	case recorded.HasThreshold != now.HasThreshold || recorded.HasThreshold && far(recorded.Threshold, now.Threshold, tolerance):
 		c.Reason = fmt.Sprintf("another threshold, recorded %g, now %g", recorded.Threshold, now.Threshold)
 	default:

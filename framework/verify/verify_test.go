@@ -14,7 +14,7 @@ import (
 	"thorax/framework/report"
 )
 
-var names = []string{"auroc", "ap", "sens@q-val.05", "f1@f1-test", "pixel-ap", "dice@q-val.01"}
+var names = []string{"auroc", "ap", "sens@q-val.05", "f1@f1-test", "pixel-ap", "dice@q-val.01", "dice@best:dilated", "dice@youden-test:lungs", "dice@q-val.05:dilated:lungs", "auroc:lungs.mean"}
 
 // made writes a complete run of 12 images of 4×4 with maps and its figures.
 func made(t *testing.T, root, label string, seed int) *record.Folder {
@@ -39,11 +39,17 @@ func made(t *testing.T, root, label string, seed int) *record.Folder {
 		in.Scores, in.Abnormal, in.Maps = append(in.Scores, s.Score), append(in.Abnormal, s.Abnormal), append(in.Maps, m)
 	}
 	in.Masks = lesions(12)
+	in.Lungs, _ = fixed{}.Lungs(record.Entry{}, "", make([]string, 12))
+	in.ValidationLungs, _ = fixed{}.Lungs(record.Entry{}, "", make([]string, 20))
+	validation := record.NewMaps(20, 4, 4)
 	for i := range 20 {
 		v := float64(i) / 20
 		scores = append(scores, record.Score{Split: "validation", Path: fmt.Sprintf("v%02d.png", i), Score: v})
 		in.Validation = append(in.Validation, v)
-		in.ValidationMaps = append(in.ValidationMaps, in.Maps[0])
+		in.ValidationMaps = append(in.ValidationMaps, in.Maps[i%6])
+		if err := validation.Set(i, in.Maps[i%6]); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var specs []metric.Spec
 	for _, name := range names {
@@ -54,7 +60,7 @@ func made(t *testing.T, root, label string, seed int) *record.Folder {
 		specs = append(specs, spec)
 	}
 	run := record.Run{Status: record.Complete, Experiment: "x", Data: "d", Label: label, Method: "ae", Seed: int64(seed)}
-	if err := errors.Join(f.WriteScores(scores), f.WriteFigures(metric.EvalAll(specs, in)), f.WriteRun(run), f.WriteMaps("test", maps)); err != nil {
+	if err := errors.Join(f.WriteScores(scores), f.WriteFigures(metric.EvalAll(specs, in)), f.WriteRun(run), f.WriteMaps("test", maps), f.WriteMaps("validation", validation)); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -76,6 +82,17 @@ type fixed struct{ err error }
 
 func (m fixed) Masks(e record.Entry, paths []string) ([][]bool, int, int, error) {
 	return lesions(len(paths)), 4, 4, m.err
+}
+
+func (m fixed) Lungs(e record.Entry, split string, paths []string) ([][]bool, error) {
+	out := make([][]bool, len(paths))
+	for i := range out {
+		out[i] = make([]bool, 16)
+		for j := range 16 {
+			out[i][j] = j%4 < 3
+		}
+	}
+	return out, m.err
 }
 
 func find(t *testing.T, root string) []record.Entry {
@@ -103,15 +120,20 @@ func verdicts(t *testing.T, root string, masks Masks) map[string]Check {
 
 func TestUntouchedRunIsVerified(t *testing.T) {
 	root := t.TempDir()
-	made(t, root, "AE", 0)
-	got := verdicts(t, root, fixed{})
-	for _, name := range names {
-		want := Same
-		if name == "dice@q-val.01" {
-			want = Open // its validation maps are not kept
+	f := made(t, root, "AE", 0)
+	for _, kept := range []bool{true, false} {
+		got := verdicts(t, root, fixed{})
+		for _, name := range names {
+			want := Same
+			if !kept && (strings.HasPrefix(name, "dice@q-val") || name == "auroc:lungs.mean") {
+				want = Open
+			}
+			if got[name].Verdict != want || math.IsNaN(got[name].Recorded) {
+				t.Errorf("%s, validation maps %t: %+v, want %s", name, kept, got[name], want)
+			}
 		}
-		if got[name].Verdict != want {
-			t.Errorf("%s: %+v, want %s", name, got[name], want)
+		if err := os.Remove(f.Path("maps", "validation.npy")); kept && err != nil {
+			t.Fatal(err)
 		}
 	}
 	for name, m := range map[string]Masks{"no masks": nil, "unreadable masks": fixed{errors.New("no such set")}} {
@@ -160,6 +182,13 @@ func TestDriftIsFound(t *testing.T) {
 			m[4].Value += .01
 			return errors.Join(err, f.WriteFigures(m))
 		}, "pixel-ap", Drifted, "another value"},
+		{"a map of a validation normal was changed", func(f *record.Folder) error {
+			m, err := f.ReadMaps("validation")
+			for i := range m.N {
+				err = errors.Join(err, m.Set(i, make([]float32, 16)))
+			}
+			return errors.Join(err, f.WriteMaps("validation", m))
+		}, "dice@q-val.01", Drifted, "another"},
 		{"another definition", func(f *record.Folder) error {
 			m, err := f.Figures()
 			m[1].ID = "ap/interpolated"
