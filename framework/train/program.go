@@ -178,7 +178,7 @@ func (p *program) compile(f framework.Phase) (*phase, error) {
 			p.reach(c, value)
 			wait := append([]*tf.Operation{s.Read(w.Variable).Op}, after...)
 			o := ws.In("writes").After(wait...).Write(w.Variable, value)
-			after, done = append(after, o), append(done, o)
+			after, done = []*tf.Operation{o}, append(done, o) // o has waited for the rest
 			written = append(written, w.Variable)
 		}
 		p.reach(c, loss)

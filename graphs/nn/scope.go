@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -105,9 +104,19 @@ func (s *Scope) Training() bool { return !s.inference }
 func (s *Scope) After(ops ...*tf.Operation) *Scope {
 	t := s.derive()
 	if s.Err() == nil {
-		t.ops = s.ops.WithControlDependencies(ops...)
+		t.ops = s.ops.WithControlDependencies(s.join(ops)...)
 	}
 	return t
+}
+
+// join returns one operation that follows all the given ones. Without it, m
+// operations that wait for n others are m·n edges, over which TensorFlow plans
+// for longer than it computes.
+func (s *Scope) join(ops []*tf.Operation) []*tf.Operation {
+	if len(ops) <= 1 {
+		return ops
+	}
+	return []*tf.Operation{op.NoOp(s.graph.root.SubScope("join").WithControlDependencies(ops...))}
 }
 
 // OnCPU returns s with every further operation on the CPU, for what has no
@@ -171,7 +180,10 @@ func (s *Scope) GlobalStepVariable() *Variable { return s.graph.step }
 // given variables: those are read anew, all others as before.
 func (s *Scope) Later(written []*Variable, after []*tf.Operation) *Scope {
 	t := s.derive()
-	t.view = &view{written: map[*Variable]bool{}, after: slices.Clone(after), reads: map[*Variable]tf.Output{}}
+	t.view = &view{written: map[*Variable]bool{}, reads: map[*Variable]tf.Output{}}
+	if s.Err() == nil {
+		t.view.after = s.join(after)
+	}
 	for _, v := range written {
 		t.view.written[v] = true
 	}
