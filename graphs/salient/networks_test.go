@@ -386,3 +386,26 @@ func TestEntries(t *testing.T) {
 		t.Error("another shape passes")
 	}
 }
+
+// The matrix product in place of a transposed convolution, with its gradients.
+func TestDouble(t *testing.T) {
+	build := func(up func(s *nn.Scope, x tf.Output) tf.Output) func(s *nn.Scope) []tf.Output {
+		return func(s *nn.Scope) []tf.Output {
+			x := nntest.Input(s, "x", 2, 3, 5, 4)
+			y := up(s.In("up"), x)
+			weights := nn.Consts(s, nntest.Draw(1, 2*6*10*3), 2, 6, 10, 3)
+			return append([]tf.Output{y}, nn.VariableGradients(s, nn.SumAll(s, nn.Mul(s, nn.Square(s, y), weights)), s.Trainable())...)
+		}
+	}
+	got := nntest.Values(t, build(func(s *nn.Scope, x tf.Output) tf.Output { return double(s, x, 3) }))
+	want := nntest.Values(t, build(func(s *nn.Scope, x tf.Output) tf.Output {
+		return nn.ConvTranspose2D(s, x, nn.Conv{Out: 3, Kernel: 2, Stride: 2, Pad: nn.Valid})
+	}))
+	for i, name := range []string{"output", "gradient of x", "gradient of kernel", "gradient of bias"} {
+		w := make([]float64, len(want[i]))
+		for j, v := range want[i] {
+			w[j] = float64(v)
+		}
+		nntest.Close(t, name, got[i], w, 1e-5)
+	}
+}
