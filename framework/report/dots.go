@@ -194,8 +194,8 @@ type histogramGrid struct {
 // scoreHistograms draws for each row the test scores of its first complete seed.
 func scoreHistograms(s *set, _ *study) (painter, error) {
 	const columns = 3
-	g := &histogramGrid{title: s.rows[0].experiment + ": " + s.data + ", test scores, blue: normal, red: abnormal, dashed: threshold"}
-	n := 0
+	g := &histogramGrid{title: s.rows[0].experiment + ": " + s.data + ", test scores, blue: normal, red: abnormal"}
+	n, dashed := 0, false
 	for _, r := range s.rows {
 		runs := r.complete()
 		if len(runs) == 0 {
@@ -205,6 +205,7 @@ func scoreHistograms(s *set, _ *study) (painter, error) {
 		if !ok {
 			continue
 		}
+		dashed = dashed || h.rule != ""
 		p, err := h.plot(fmt.Sprintf("%s, seed %d", r.label, runs[0].Run.Seed))
 		if err != nil {
 			return nil, err
@@ -217,6 +218,9 @@ func scoreHistograms(s *set, _ *study) (painter, error) {
 	}
 	if n == 0 {
 		return nil, fmt.Errorf("%w: no run is complete", errNothing)
+	}
+	if dashed {
+		g.title += ", dashed: threshold"
 	}
 	return g, nil
 }

@@ -78,6 +78,7 @@ func Plots(dir string, entries []record.Entry, kinds []string, o Options) (files
 		}
 		return nil
 	}
+	studies := make([]*study, len(sets)) // made once, when first needed
 	for _, kind := range kinds {
 		if kind == "ranks" {
 			p, err := criticalDifference(sets)
@@ -93,16 +94,17 @@ func Plots(dir string, entries []record.Entry, kinds []string, o Options) (files
 			}
 			continue
 		}
-		make, ok := plotKinds[kind]
+		paint, ok := plotKinds[kind]
 		if !ok {
 			return files, left, fmt.Errorf("plot %q: need one of %s", kind, strings.Join(PlotKinds(), ", "))
 		}
-		for _, s := range sets {
-			st, err := newStudy(s, o)
-			if err != nil {
-				return files, left, err
+		for i, s := range sets {
+			if studies[i] == nil {
+				if studies[i], err = newStudy(s, o); err != nil {
+					return files, left, err
+				}
 			}
-			p, err := make(s, st)
+			p, err := paint(s, studies[i])
 			if errors.Is(err, errNothing) || errors.Is(err, errNoCurve) {
 				left = append(left, fmt.Sprintf("%s of %s: %v", kind, s.data, err))
 				continue
@@ -280,6 +282,9 @@ func calibration(s *set, _ *study) (painter, error) {
 	p.title += ", calibration"
 	p.x, p.y, p.head = "nominal specificity, on validation normals", "realised specificity, on test normals", "realised at nominal 0.95"
 	p.referenceLabel = "as promised"
+	if s.validation == 0 {
+		return nil, fmt.Errorf("%w: no run scored validation normals; hold some out, validation = 0.1", errNothing)
+	}
 	err := p.add(s, func(run *run) (points plotter.XYs, value float64, err error) {
 		in := run.input()
 		var normals []float64
