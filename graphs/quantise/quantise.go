@@ -85,7 +85,9 @@ type Quantised struct {
 // [Codes,C]; with update ema, "counts" [Codes] and "sums" [Codes,C]; with
 // debias or init data, the counter "updates".
 //
-// In training with update ema the codebook changes between depths.
+// In training with update ema the codebook changes between depths. In precision
+// bf16 distances are rounded to eight bits, so that one of several near codes is
+// taken, not always the nearest.
 func (q Quantiser) Build(s *nn.Scope, z tf.Output) Quantised {
 	if s.Err() == nil && nn.Rank(s, z) != 4 {
 		s.Fail("quantiser of shape %v, need [B,h,w,C]", nn.Shape(s, z))
