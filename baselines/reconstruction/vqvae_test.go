@@ -78,7 +78,9 @@ func TestVQVAEParameters(t *testing.T) {
 func TestVQVAEGradients(t *testing.T) {
 	m := tinyVQVAE()
 	m.Quantiser.Init = "normal"
-	input := func(s *nn.Scope) tf.Output { return nn.Sigmoid(s.In("x"), nn.Consts(s, nntest.Draw(1, 3*64), 3, 8, 8, 1)) }
+	input := func(s *nn.Scope) tf.Output {
+		return nn.Sigmoid(s.In("x"), nn.Consts(s, nntest.Draw(1, 3*64), 3, 8, 8, 1))
+	}
 	paths := func(part string) (list []string) {
 		s := nn.NewScope(1)
 		m.Train(s, framework.Inputs{Image: images(s, 3, 8)})
