@@ -114,12 +114,13 @@ func overlay(p data.Pixels, m []float32, top float32) image.Image {
 type folderSet struct {
 	root   string
 	size   int
+	window *data.Window
 	paths  []string
 	images []data.Pixels
 }
 
 func readFolder(root string, o data.Options) (*folderSet, []error, error) {
-	s := &folderSet{root: root, size: o.Size}
+	s := &folderSet{root: root, size: o.Size, window: o.Window}
 	var broken []error
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -146,7 +147,7 @@ func (s *folderSet) Len() int                 { return len(s.paths) }
 func (s *folderSet) Size() int                { return s.size }
 func (s *folderSet) Pixels(i int) data.Pixels { return s.images[i] }
 func (s *folderSet) Native(i int) (data.Native, error) {
-	return data.ReadNative(filepath.Join(s.root, filepath.FromSlash(s.paths[i])))
+	return data.ReadNative(filepath.Join(s.root, filepath.FromSlash(s.paths[i])), s.window)
 }
 
 type exportCmd struct {

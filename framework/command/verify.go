@@ -101,9 +101,6 @@ func (m *runMasks) Masks(e record.Entry, paths []string) (masks [][]bool, w, h i
 		if err != nil {
 			return nil, 0, 0, err
 		}
-		if mask == nil {
-			mask = make([]bool, d.Size()*d.Size())
-		}
 		masks = append(masks, mask)
 	}
 	return masks, d.Size(), d.Size(), nil

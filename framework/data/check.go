@@ -64,6 +64,7 @@ type inspection struct {
 	constant bool
 	deep     bool
 	mask     *Finding
+	lungs    *Finding
 	thumb    []float32 // zero mean, unit length; nil if unreadable or constant
 }
 
@@ -125,6 +126,9 @@ func inspect(src source, g geometry, it Item) (s inspection) {
 	if it.Mask != "" {
 		s.mask = inspectMask(g, it, n)
 	}
+	if it.Lungs != "" {
+		s.lungs = inspectLungs(it, n, src.lungs(it))
+	}
 	return s
 }
 
@@ -168,6 +172,20 @@ func inspectMask(g geometry, it Item, n picture) *Finding {
 	return nil
 }
 
+func inspectLungs(it Item, n picture, m mask) *Finding {
+	switch {
+	case m.err != nil:
+		return broken(it.Lungs, m.err)
+	case m.w != n.W || m.h != n.H:
+		return &Finding{CodePairing, Error, it.Lungs, fmt.Sprintf("%d×%d, its image %s is %d×%d", m.w, m.h, it.Path, n.W, n.H),
+			"make the mask on the grid of its image"}
+	case !slices.Contains(m.bits, true):
+		return &Finding{CodeMask, Warning, it.Lungs, "empty, so the lungs of " + it.Path + " have no pixels",
+			"draw the lungs; metrics of the lungs' mean need them"}
+	}
+	return nil
+}
+
 // broken makes a finding of an unreadable file.
 func broken(name string, err error) *Finding {
 	f, ok := errors.AsType[*fault](err)
@@ -191,8 +209,10 @@ func files(list []listed, seen []inspection) (found []Finding) {
 		if s.constant {
 			found = append(found, Finding{CodeConstant, Warning, list[i].Path, "one grey value everywhere", "look at it; remove it if it shows nothing"})
 		}
-		if s.mask != nil {
-			found = append(found, *s.mask)
+		for _, f := range []*Finding{s.mask, s.lungs} {
+			if f != nil {
+				found = append(found, *f)
+			}
 		}
 		if s.deep {
 			reduced++

@@ -39,6 +39,13 @@ func TestCheck(t *testing.T) {
 			m["test/nodule/c.png"] = encode(t, texture(160, 16, 30))
 			m["test/masks/nodule/c.png"] = encode(t, block(160, 16, image.Rect(0, 0, 1, 9)))
 		}, []finding{{CodeMask, Warning, "test/masks/nodule/c.png", "vanishes at 16 pixels"}}},
+		{"damaged lungs", func(m map[string][]byte) { m["lungs/test/normal/a.png"] = m["test/masks/nodule/c.png"][:60] },
+			[]finding{{CodeUnreadable, Error, "lungs/test/normal/a.png", "truncated or damaged"}}},
+		{"lungs of another size", func(m map[string][]byte) {
+			m["lungs/test/normal/a.png"] = encode(t, block(10, 10, image.Rect(0, 0, 5, 5)))
+		}, []finding{{CodePairing, Error, "lungs/test/normal/a.png", "10×10"}}},
+		{"empty lungs", func(m map[string][]byte) { m["lungs/test/normal/a.png"] = encode(t, block(20, 10, image.Rectangle{})) },
+			[]finding{{CodeMask, Warning, "lungs/test/normal/a.png", "empty"}}},
 		{"mask without an image", func(m map[string][]byte) { m["masks/test/nodule/z.png"] = m["test/masks/nodule/c.png"] },
 			[]finding{{CodePairing, Warning, "masks/test/nodule/z.png", "without an image"}}},
 		{"copy in a split", func(m map[string][]byte) { m["train/normal/0.png"] = m["train/normal/2.png"] },

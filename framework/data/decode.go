@@ -213,9 +213,9 @@ func unreadable(err error) error {
 	return &fault{text: fmt.Sprintf("cannot be read (%v)", err), remedy: "make it readable or remove it"}
 }
 
-// ReadNative decodes one file at its stored size.
-func ReadNative(name string) (Native, error) {
-	n, _, err := readImage(name, nil)
+// ReadNative decodes one file at its stored size, through a window unless that is nil.
+func ReadNative(name string, w *Window) (Native, error) {
+	n, _, err := readImage(name, w)
 	if err != nil {
 		return Native{}, fmt.Errorf("image %s: %w", name, err)
 	}

@@ -21,7 +21,7 @@ type Input struct {
 	ValidationGroups   []string  // as Groups
 
 	Maps           [][]float32 // anomaly maps of the test images in the order of Scores, row-major; nil: none
-	Masks          [][]bool    // lesions on the same grid; a normal image's mask may be nil
+	Masks          [][]bool    // lesions on the same grid; nil: a normal image, or an abnormal one to leave out
 	W, H           int         // the one grid of maps and masks
 	ValidationMaps [][]float32 // anomaly maps of the validation normals on the same grid
 

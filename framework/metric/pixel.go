@@ -18,6 +18,7 @@ type pixels struct {
 	masks    [][]bool
 	abnormal []bool
 	inside   [][]bool // which pixels count; nil: all
+	left     []bool   // images that are left out
 	size     int      // pixels of one image
 	normal   int      // pixels of normal images that count
 	region   []int32  // of each pixel: its region's number from 1, or 0
@@ -31,7 +32,8 @@ type grid struct {
 }
 
 // newPixels checks maps and masks of one W×H grid and sorts the pixels. A nil
-// mask means no lesion and is allowed on normal images only.
+// mask means no lesion on a normal image; an abnormal image without one is left out,
+// because its lesions are not known.
 func newPixels(in Input, g grid) (*pixels, error) {
 	if len(in.Maps) == 0 {
 		return nil, errors.New("no anomaly maps")
@@ -45,7 +47,7 @@ func newPixels(in Input, g grid) (*pixels, error) {
 	if in.W < 1 || in.H < 1 || in.W*in.H > math.MaxInt32/len(in.Maps) {
 		return nil, fmt.Errorf("%d maps of %d×%d pixels, need 1 to 2³¹−1 pixels in all", len(in.Maps), in.W, in.H)
 	}
-	p := &pixels{maps: in.Maps, masks: make([][]bool, len(in.Masks)), abnormal: in.Abnormal, size: in.W * in.H}
+	p := &pixels{maps: in.Maps, masks: make([][]bool, len(in.Masks)), left: make([]bool, len(in.Masks)), abnormal: in.Abnormal, size: in.W * in.H}
 	if g.inLungs {
 		if err := checkLungs(in.Lungs, len(in.Maps), p.size, "test"); err != nil {
 			return nil, err
@@ -60,9 +62,7 @@ func newPixels(in Input, g grid) (*pixels, error) {
 		if err := checkMap(values, p.size, i, "test"); err != nil {
 			return nil, err
 		}
-		if mask == nil && in.Abnormal[i] {
-			return nil, fmt.Errorf("abnormal test image %d has no mask", i+1)
-		}
+		p.left[i] = mask == nil && in.Abnormal[i]
 		if mask != nil && len(mask) != p.size {
 			return nil, fmt.Errorf("mask of test image %d: %d pixels, need %d×%d", i+1, len(mask), in.W, in.H)
 		}
@@ -161,7 +161,9 @@ func dilate(mask []bool, w int) []bool {
 }
 
 // counts tells whether pixel j of image i is looked at.
-func (p *pixels) counts(i, j int) bool { return p.inside == nil || p.inside[i][j] }
+func (p *pixels) counts(i, j int) bool {
+	return !p.left[i] && (p.inside == nil || p.inside[i][j])
+}
 
 // descendingKey maps floats to integers in the opposite order; −0 equals 0.
 func descendingKey(v float32) uint32 {

@@ -382,13 +382,32 @@ func TestSortKeys(t *testing.T) {
 	}
 }
 
+// TestLeftOut: an abnormal image without a mask changes no pixel metric, whatever its map.
+func TestLeftOut(t *testing.T) {
+	want := pixelVector()
+	in := pixelVector()
+	in.Scores, in.Abnormal = []float64{1, 5, 0}, []bool{true, true, false}
+	in.Maps = [][]float32{in.Maps[0], {9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, in.Maps[1]}
+	in.Masks = [][]bool{in.Masks[0], nil, nil}
+	for _, name := range Names() {
+		s := parse(t, name)
+		if !s.Masks() || s.Lungs() || s.base == "aupimo" {
+			continue
+		}
+		a, b := s.Eval(want), s.Eval(in)
+		if a.OK != b.OK || math.Abs(a.Value-b.Value) > 1e-12 || a.Threshold != b.Threshold {
+			t.Errorf("%s: %+v, want %+v", name, b, a)
+		}
+	}
+}
+
 func TestPixelReasons(t *testing.T) {
 	for _, tt := range []struct {
 		metric, reason string
 		change         func(*Input)
 	}{
 		{"pixel-ap", "no masks", func(in *Input) { in.Masks = nil }},
-		{"pixel-ap", "abnormal test image 1 has no mask", func(in *Input) { in.Masks = [][]bool{nil, nil} }},
+		{"pixel-ap", "0 lesion and 20 other pixels", func(in *Input) { in.Masks = [][]bool{nil, nil} }},
 		{"pixel-ap", "map of test image 2, pixel 1: score is NaN", func(in *Input) { in.Maps[1][0] = float32(math.NaN()) }},
 		{"aupro@.3", "map of test image 2: 3 pixels", func(in *Input) { in.Maps[1] = in.Maps[1][:3] }},
 		{"pixel-ap", "mask of test image 1: 3 pixels", func(in *Input) { in.Masks[0] = in.Masks[0][:3] }},

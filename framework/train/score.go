@@ -88,15 +88,19 @@ func (r *runner) regions(in *metric.Input, maps map[data.Split][][]float32) (err
 	}
 	in.Maps, in.ValidationMaps = maps[data.Test], maps[data.Validation]
 	if r.Data.HasMasks() {
+		left := 0
 		for i := range in.Maps {
 			mask, err := r.Data.Mask(data.Test, i)
 			if err != nil {
 				return err
 			}
-			if mask == nil {
-				mask = make([]bool, in.W*in.H)
+			if mask == nil && in.Abnormal[i] {
+				left++
 			}
 			in.Masks = append(in.Masks, mask)
+		}
+		if left > 0 {
+			r.run.Notes = append(r.run.Notes, fmt.Sprintf("pixel metrics leave out %d abnormal test images without a mask", left))
 		}
 	}
 	if !r.Data.HasLungs() || !slices.ContainsFunc(r.Metrics, metric.Spec.Lungs) {

@@ -45,8 +45,8 @@ type Check struct {
 
 // Masks gives the lesion masks of a run's test images.
 type Masks interface {
-	// Masks returns the mask of each path on a grid of w×h; nil for an image
-	// without a lesion.
+	// Masks returns the mask of each path on a grid of w×h; nil for a normal
+	// image, and for an abnormal one whose lesions are not known.
 	Masks(e record.Entry, paths []string) (masks [][]bool, w, h int, err error)
 	// Lungs returns the lungs of the images of a split, in the order of scores.csv, on the
 	// same grid; nil for an image whose lungs are not known.
