@@ -42,7 +42,7 @@ type SimSID struct {
 	Augment       bool          `toml:"augment"`       // in training, shift by up to 5 % and scale by 0.95 to 1.05
 	Statistics    string        `toml:"score_stats"`   // training images behind μ and σ of the score: all or first201; no rank depends on them
 	Scale         string        `toml:"score"`         // logit: -v, v the verdict, in the order of the released score but without ties; release: 1-φ; paper: φ as printed, which is larger for normal images
-	Map           string        `toml:"map"`           // none, as published, or residual: |x-x̂|, which is no part of the method
+	Map           string        `toml:"map"`           // none, as published; residual: |x-x̂|; or gradcam: of the discriminator's last maps. Neither is part of the method
 }
 
 // NewSimSID returns SimSID as the paper has it (§4.2, §5.2), with the losses of
@@ -107,7 +107,7 @@ func (m *SimSID) Check() error {
 		{"disc_norm", m.DiscNorm, []string{"instance", "running"}},
 		{"score_stats", m.Statistics, []string{"all", "first201"}},
 		{"score", m.Scale, []string{"logit", "release", "paper"}},
-		{"map", m.Map, []string{"none", "residual"}},
+		{"map", m.Map, []string{"none", "residual", "gradcam"}},
 	} {
 		if !slices.Contains(f.allowed, f.value) {
 			return fmt.Errorf("%s: %q, need one of %v", f.key, f.value, f.allowed)
@@ -131,10 +131,24 @@ func (m *SimSID) Check() error {
 	return nil
 }
 
+// Notes says of a run with anomaly maps whose they are.
+func (m *SimSID) Notes() []string {
+	if m.Map == "none" {
+		return nil
+	}
+	return []string{fmt.Sprintf("map = %q: the anomaly maps are no part of the method, whose authors define none", m.Map)}
+}
+
 // discriminate returns the logits [B] of x: large where it looks real.
 func (m *SimSID) discriminate(s *nn.Scope, x tf.Output) tf.Output {
+	logit, _ := m.explain(s, x)
+	return logit
+}
+
+// explain also returns the discriminator's last maps.
+func (m *SimSID) explain(s *nn.Scope, x tf.Output) (logit, maps tf.Output) {
 	d := inpaint.Discriminator{Widest: 256, PerSample: m.DiscNorm == "instance"}
-	return d.Build(s.In("discriminator"), x)
+	return d.Judge(s.In("discriminator"), x)
 }
 
 // Train lets discriminator and generator learn against each other, one forward
@@ -245,14 +259,19 @@ func (m *SimSID) statistics(s *nn.Scope, in framework.Inputs) framework.Phase {
 }
 
 // judge reconstructs images in [0,1] and returns the discriminator's verdict
-// on the reconstructions; on the images themselves it is not asked.
-func (m *SimSID) judge(s *nn.Scope, image tf.Output) (residual, logit tf.Output) {
+// on the reconstructions; on the images themselves it is not asked. Grad-CAM is that
+// of -v, the score.
+func (m *SimSID) judge(s *nn.Scope, image tf.Output) (anomaly, logit tf.Output) {
 	x := m.Unit(s, image)
 	recon := m.Build(s.In("generator"), x).Recon
-	if m.Map == "residual" {
-		residual = nn.MeanChannels(s, nn.AbsDiff(s, x, recon))
+	logit, maps := m.explain(s, recon)
+	switch m.Map {
+	case "residual":
+		anomaly = nn.MeanChannels(s, nn.AbsDiff(s, x, recon))
+	case "gradcam":
+		anomaly = inpaint.GradCAM(s, nn.Neg(s, logit), maps, nn.Height(s, x))
 	}
-	return residual, m.discriminate(s, recon)
+	return anomaly, logit
 }
 
 // Score is 1-φ((v-μ)/(σ+1e-8)), φ the sigmoid and v the discriminator's logit
@@ -262,9 +281,9 @@ func (m *SimSID) judge(s *nn.Scope, image tf.Output) (residual, logit tf.Output)
 // Deviation: eq. 2 of the paper prints φ alone; with a discriminator that is
 // trained to give large logits to real images it is larger for normal ones.
 func (m *SimSID) Score(s *nn.Scope, x tf.Output) framework.Scores {
-	residual, logit := m.judge(s, x)
+	anomaly, logit := m.judge(s, x)
 	normality := func() tf.Output { return inpaint.NewVerdict(s.In("verdict")).Normality(s, logit) }
-	scores := framework.Scores{Map: residual}
+	scores := framework.Scores{Map: anomaly}
 	switch m.Scale {
 	case "release":
 		scores.Image = nn.Sigmoid(s, nn.Neg(s, normality()))
