@@ -242,6 +242,21 @@ auroc = { mean = 97.5, sd = 0.1 }
 	if got := tbl.columns[1].text(cell); got != "97.5 ± 0.1, not comparable" || !strings.Contains(tbl.noteTexts(cell.marks), "repeats: ours 3, theirs 2") {
 		t.Errorf("%q with notes %q", got, tbl.notes)
 	}
+	// So are training images with abnormal ones among them.
+	root = t.TempDir()
+	writeRow(t, root, "a", 2, perfect, nil)
+	for seed := range 2 {
+		f := &record.Folder{Dir: filepath.Join(root, "d-32", "a", fmt.Sprintf("seed-%d", seed))}
+		if err := f.WriteConfig([]byte("seed = 0\n[data]\nset = \"folder\"\nsize = 32\ncontamination = 0.1\n[method]\nname = \"ae\"\nlatent = 4\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = collected(t, root, "auroc")
+	tbl = newTable(s, nil, Options{Published: []*published.File{file}})
+	cell = tbl.rows[0].cells[1]
+	if got := tbl.columns[1].text(cell); got != "97.5 ± 0.1, not comparable" || !strings.Contains(tbl.noteTexts(cell.marks), "split: ours training contaminated by 10 %") {
+		t.Errorf("%q with notes %q", got, tbl.notes)
+	}
 }
 
 // Every option at once, and twice to the same bytes.
