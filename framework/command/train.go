@@ -147,7 +147,7 @@ func (c *runCmd) report(a *app, e *config.Experiment, sets dataSets) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	o := report.Options{Title: e.Title, Metrics: e.Report.Metrics, Costs: e.Report.Costs, Images: sets.images(), Bold: terminal(a.stdout)}
+	o := report.Options{Title: e.Title, Metrics: e.Report.Metrics, Costs: e.Report.Costs, Types: e.Report.Types, Images: sets.images(), Bold: terminal(a.stdout)}
 	for _, f := range e.Report.Formats {
 		switch f {
 		case "png", "svg", "pdf":

@@ -120,6 +120,7 @@ func (t *Train) Check() error {
 type Report struct {
 	Metrics   []string `toml:"metrics"`   // names known to metric.Parse, the columns in order
 	Costs     bool     `toml:"costs"`     // parameters, time and memory as columns
+	Types     bool     `toml:"types"`     // a table of each type of abnormal images against the normal ones
 	Published string   `toml:"published"` // TOML file of published figures, relative to the experiment; "" if none
 	Maps      bool     `toml:"maps"`      // store anomaly maps and overlays of a few cases
 	Formats   []string `toml:"formats"`   // files to write besides the terminal's table

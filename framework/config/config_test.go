@@ -442,6 +442,7 @@ func TestHashAndDiff(t *testing.T) {
 		{`data.name="other"`, nil},
 		{`method.ae.label="other"`, nil},
 		{`report.costs=true`, nil},
+		{`report.types=true`, nil},
 		{`seeds=[1]`, []string{"seed: 0 → 1"}},
 		{`data.size=64`, []string{"data.size: 128 → 64"}},
 		{`data.root="y"`, []string{`data.root: "z" → "y"`}},
