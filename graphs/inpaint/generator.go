@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	tf "github.com/wamuir/graft/tensorflow"
-	"github.com/wamuir/graft/tensorflow/op"
 
 	"thorax/graphs/nn"
 )
@@ -289,27 +288,18 @@ func residual(s *nn.Scope, x tf.Output, out, stride int) tf.Output {
 	return nn.ReLU(s, nn.Add(s, y, a))
 }
 
-// convNorm is a convolution and its batch norm. In training, the mean is
-// taken off in place of adding the bias: what batch norm makes of both is the
-// same, but the running mean, which has the bias; and a sum of numbers around 0
-// is far more exact.
+// convNorm is a convolution and its batch norm. In training the bias is not
+// added, since the mean takes it off again: two passes over the features less,
+// and sums around 0 are more exact. The running mean has the bias, whose
+// gradient is zero, so that an optimiser's decay alone moves it.
 func convNorm(s *nn.Scope, x tf.Output, c nn.Conv, n nn.BN) tf.Output {
-	if !s.Training() {
+	if !s.Training() || c.NoBias {
 		return nn.BatchNorm(s.In("norm"), nn.Conv2D(s, x, c), n)
 	}
-	biased := !c.NoBias
 	c.NoBias = true
 	y := nn.Conv2D(s, x, c)
-	n.Centre = nn.Mean(s, nn.Reshape(s, y, -1, c.Out), 0)
-	offset := nn.Neg(s, n.Centre)
-	if biased {
-		bias := s.Variable("bias", nn.PyTorch(c.Kernel*c.Kernel*nn.Channels(s, x)), c.Out)
-		n.Centre = nn.Add(s, n.Centre, bias)
-		offset = nn.Sub(s, bias, nn.StopGradient(s, n.Centre))
-	} else {
-		offset = nn.StopGradient(s, offset)
-	}
-	return nn.BatchNorm(s.In("norm"), op.BiasAdd(s.Op("centre"), y, offset), n)
+	n.Offset = s.Variable("bias", nn.PyTorch(c.Kernel*c.Kernel*nn.Channels(s, x)), c.Out)
+	return nn.BatchNorm(s.In("norm"), y, n)
 }
 
 // split cuts x [B,S,S,C] into p×p tiles, image by image, row by row:

@@ -17,10 +17,10 @@ type BN struct {
 	PerSample bool
 	NoAffine  bool        // no scale and shift
 	Init      Initializer // of the scale gamma; nil is ones
-	// Centre [C] is what was subtracted from x beforehand, and is added to the
-	// running mean. The operation adds up one number after another: its error
-	// grows with the mean over the deviation.
-	Centre tf.Output
+	// Offset [C] is left out of x in training, such as the bias of a convolution,
+	// which the mean takes off again: it is added to the running mean. A gradient
+	// with respect to it is zero.
+	Offset tf.Output
 }
 
 // BatchNorm normalises each channel of x [B,H,W,C] or [B,C] over the batch,
@@ -71,14 +71,17 @@ func BatchNorm(s *Scope, x tf.Output, b BN) tf.Output {
 // trainBN normalises by the batch and records what the running statistics
 // become. The op's variance output is the unbiased one.
 func trainBN(s *Scope, x, gamma, beta tf.Output, b BN, c int) tf.Output {
+	if b.Offset.Op != nil { // within reach of the loss, as every variable has to be
+		beta = Add(s, beta, Scale(s, b.Offset, 0))
+	}
 	none := Consts(s, nil, 0)
 	y, mean, variance, _, _, _ := op.FusedBatchNormV3(s.Op("batch_norm"), x, gamma, beta, none, none,
 		op.FusedBatchNormV3Epsilon(float32(b.Eps)), op.FusedBatchNormV3IsTraining(true))
 	if b.PerSample {
 		return y
 	}
-	if b.Centre.Op != nil {
-		mean = Add(s, mean, b.Centre)
+	if b.Offset.Op != nil {
+		mean = Add(s, mean, b.Offset)
 	}
 	follow := func(batch tf.Output) func(*Scope, tf.Output) tf.Output {
 		return func(s *Scope, running tf.Output) tf.Output {
