@@ -222,9 +222,11 @@ func (g *salientGolden) learned(t *testing.T, vars []*nn.Variable, slots string,
 		delta := make([]float32, len(now))
 		for i := range delta {
 			delta[i] = now[i] - before[i]
+		}
+		for i, d := range delta {
 			rule := -adam.LR * float64(ours[i]) / (math.Abs(float64(ours[i])) + 1e-8)
-			if d := math.Abs(float64(delta[i]) - rule); !(d <= 2e-6+2e-7*math.Abs(float64(before[i]))) {
-				t.Errorf("%s[%d] moves by %g, its gradient %g says %g", key, i, delta[i], ours[i], rule)
+			if off := math.Abs(float64(d) - rule); !(off <= 2e-6+2e-7*math.Abs(float64(before[i]))) {
+				t.Errorf("%s[%d] moves by %g, its gradient %g says %g", key, i, d, ours[i], rule)
 				break
 			}
 		}

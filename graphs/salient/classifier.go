@@ -5,6 +5,7 @@ import (
 	"math"
 
 	tf "github.com/wamuir/graft/tensorflow"
+	"github.com/wamuir/graft/tensorflow/op"
 
 	"thorax/graphs/nn"
 )
@@ -47,28 +48,54 @@ func (c Classifier) Build(s *nn.Scope, q tf.Output, feedForward bool) tf.Output 
 	return nn.Dense(head, nn.LayerNorm(head.In("norm"), t, nn.Norm{}), 2)
 }
 
-// attention lets the tokens t [B,N,E] of an image read from one another.
+// attention lets the tokens t [B,N,E] of an image read from one another. What is
+// multiplied in a row is folded into the kernel, as most of the time of a layer
+// goes into reading and writing [B,heads,N,N].
+//
+// Deviation: the images of a batch share the mask of the attention weights.
 func (c Classifier) attention(s *nn.Scope, t tf.Output) tf.Output {
 	n, e := nn.Dim(s, t, 1), nn.Channels(s, t)
 	size := e / c.Heads
-	x := nn.LayerNorm(s.In("norm"), t, nn.Norm{})
-	x = nn.DenseWith(s.In("qkv"), x, 3*e, nn.Linear{NoBias: true})
+	norm := s.In("norm")
+	gamma, beta := norm.Variable("gamma", nn.Ones(), e), norm.Variable("beta", nn.Zeros(), e)
+	x := nn.Reshape(s, nn.LayerNorm(norm, t, nn.Norm{NoAffine: true}), -1, e)
+	kernel := s.In("qkv").Variable("kernel", nn.PyTorch(e), e, 3*e)
+	scale := make([]float32, 3*e) // of the queries, 1/√size
+	for i := range scale {
+		scale[i] = 1
+		if i < e {
+			scale[i] = float32(1 / math.Sqrt(float64(size)))
+		}
+	}
+	kernel = nn.Mul(s, kernel, nn.Consts(s, scale, 3*e))
+	bias := nn.Reshape(s, nn.MatMul(s, nn.Reshape(s, beta, 1, e), kernel), 3*e)
+	x = op.BiasAdd(s.Op("bias"), nn.MatMul(s, x, nn.Mul(s, kernel, nn.Reshape(s, gamma, e, 1))), bias)
+
 	x = nn.Transpose(s, nn.Reshape(s, x, -1, n, 3, c.Heads, size), 2, 0, 3, 1, 4) // [3,B,heads,N,size]
 	parts := nn.Unstack(s, x, 0)
-	query := nn.Scale(s, parts[0], 1/math.Sqrt(float64(size)))
-	weights := nn.Softmax(s, nn.BatchMatMul(s, query, parts[1], false, true)) // [B,heads,N,N]
-	weights = nn.Dropout(s.In("weights"), weights, c.Dropout)
+	weights := nn.Softmax(s, nn.BatchMatMul(s, parts[0], parts[1], false, true)) // [B,heads,N,N]
+	weights = c.drop(s.In("weights"), weights, 1, c.Heads, n, n)
 	y := nn.BatchMatMul(s, weights, parts[2], false, false)
 	y = nn.Reshape(s, nn.Transpose(s, y, 0, 2, 1, 3), -1, n, e)
-	return nn.Dropout(s.In("dropout"), nn.Dense(s.In("output"), y, e), c.Dropout)
+	y = nn.Dense(s.In("output"), y, e)
+	return c.drop(s.In("dropout"), y, nn.Shape(s, y)...)
+}
+
+// drop is dropout by a mask of the given shape, which x has but for lengths of 1.
+func (c Classifier) drop(s *nn.Scope, x tf.Output, shape ...int) tf.Output {
+	if c.Dropout == 0 || !s.Training() {
+		return x
+	}
+	keep := nn.GreaterEqual(s, nn.RandomUniform(s, shape...), nn.Const(s, c.Dropout))
+	return nn.Mul(s, x, nn.Where(s, keep, nn.Const(s, 1/(1-c.Dropout)), nn.Const(s, 0)))
 }
 
 func (c Classifier) feedForward(s *nn.Scope, t tf.Output) tf.Output {
 	e := nn.Channels(s, t)
 	x := nn.LayerNorm(s.In("norm"), t, nn.Norm{})
 	x = nn.GELU(s, nn.Dense(s.In("0"), x, 4*e))
-	x = nn.Dense(s.In("1"), nn.Dropout(s.In("hidden"), x, c.Dropout), e)
-	return nn.Dropout(s.In("dropout"), x, c.Dropout)
+	x = nn.Dense(s.In("1"), c.drop(s.In("hidden"), x, nn.Shape(s, x)...), e)
+	return c.drop(s.In("dropout"), x, nn.Shape(s, x)...)
 }
 
 // margin is the logit [B,HW] of an anomalous code: the difference of the two.
