@@ -81,6 +81,11 @@ type Train struct {
 	LogEvery   int    `toml:"log_every"`   // steps between logged losses
 	SaveEvery  int    `toml:"save_every"`  // steps between checkpoints
 	ScoreBatch int    `toml:"score_batch"` // images scored together
+
+	// CurveEvery is the number of steps between two scorings of the test images
+	// in training, which give a learning curve and, as a row of its own that is
+	// marked oracle, the step of best AUROC; 0: none. It changes nothing else.
+	CurveEvery int `toml:"curve_every,omitzero"`
 }
 
 // DefaultTrain returns the defaults: batches of 16, float32, 2 threads, a log
@@ -102,6 +107,7 @@ func (t *Train) Check() error {
 		{"log_every", t.LogEvery, 1, 1e9},
 		{"save_every", t.SaveEvery, 1, 1e9},
 		{"score_batch", t.ScoreBatch, 1, 65536},
+		{"curve_every", t.CurveEvery, 0, 1e9},
 	} {
 		if k.value < k.low || k.value > k.high {
 			return fmt.Errorf("%s: %d, need %d to %d", k.key, k.value, k.low, k.high)

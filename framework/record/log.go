@@ -19,6 +19,7 @@ type Step struct {
 	Losses          map[string]float64 `json:"losses,omitempty"`        // by update
 	LearningRates   map[string]float64 `json:"learning_rate,omitempty"` // by update
 	ImagesPerSecond float64            `json:"images_per_second,omitempty"`
+	TestAUROC       *float64           `json:"test_auroc,omitempty"` // of the test images, for the learning curve: an oracle's figure
 	Time            time.Time          `json:"time,omitzero"`
 }
 

@@ -48,10 +48,26 @@ func stepName(global, phase int) string {
 // but the newest checkpoints. A variable that is not finite is an error that
 // names it, and nothing is written.
 func save(dir, name string, x *session.Session, s *nn.Scope, at position) error {
+	arrays, err := snapshot(x, s)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := weights.SaveSafetensors(filepath.Join(dir, name), arrays, at.meta()); err != nil {
+		return fmt.Errorf("save checkpoint: %w", err)
+	}
+	return prune(dir)
+}
+
+// snapshot returns all variables of s. One that is not finite is an error that
+// names it.
+func snapshot(x *session.Session, s *nn.Scope) (map[string]weights.Array, error) {
 	vars := s.Variables()
 	values, err := x.Get(vars)
 	if err != nil {
-		return fmt.Errorf("read variables: %w", err)
+		return nil, fmt.Errorf("read variables: %w", err)
 	}
 	arrays := make(map[string]weights.Array, len(vars))
 	for i, v := range vars {
@@ -65,17 +81,11 @@ func save(dir, name string, x *session.Session, s *nn.Scope, at position) error 
 		}
 		f := session.Values(values[i])
 		if !finite(f) {
-			return &notFinite{what: "variable " + v.Path}
+			return nil, &notFinite{what: "variable " + v.Path}
 		}
 		arrays[v.Path] = weights.Float32Array(shape, f)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	if err := weights.SaveSafetensors(filepath.Join(dir, name), arrays, at.meta()); err != nil {
-		return fmt.Errorf("save checkpoint: %w", err)
-	}
-	return prune(dir)
+	return arrays, nil
 }
 
 // meta is the position as a checkpoint's metadata.

@@ -108,7 +108,7 @@ func (j *Job) Dir() string {
 
 // clear removes what an earlier run wrote.
 func clear(f *record.Folder) error {
-	for _, name := range []string{"config.toml", "run.json", "train.jsonl", "scores.csv", "metrics.json", "maps", "checkpoint"} {
+	for _, name := range []string{"config.toml", "run.json", "train.jsonl", "scores.csv", "metrics.json", bestName, "maps", "checkpoint"} {
 		if err := os.RemoveAll(f.Path(name)); err != nil {
 			return err
 		}
@@ -160,6 +160,9 @@ func (r *runner) do() error {
 	if err == nil {
 		r.run.Status, r.run.Finished = record.Complete, time.Now().UTC().Truncate(time.Second)
 		r.run.PeakMemory = Peak()
+		if err := r.oracle(); err != nil {
+			return err
+		}
 		return r.folder.WriteRun(r.run)
 	}
 	if errors.Is(err, ErrInterrupted) {

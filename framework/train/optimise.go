@@ -49,6 +49,7 @@ func (r *runner) train(m framework.Method) (*checkpoint, error) {
 		return nil, err
 	}
 	t := &trainer{runner: r, method: m, program: p, session: x, dir: dir, now: now}
+	defer t.closeCurve()
 	for now := t.now.phase; now < len(p.phases); now++ {
 		if err := t.phase(p.phases[now]); err != nil {
 			return nil, err
@@ -97,6 +98,8 @@ type trainer struct {
 	session *session.Session
 	dir     string
 	now     position
+	curve   *scorer // for the learning curve; nil until it is first needed
+	best    float64 // AUROC on it so far
 }
 
 // save writes a checkpoint of the present position.
@@ -166,6 +169,7 @@ func (t *trainer) optimise(c *phase) error {
 		t.now.step++
 		t.now.global++
 		t.now.seconds = began + time.Since(start).Seconds()
+		halt := time.Now()
 		if logging {
 			rate := float64((t.now.step-at)*t.program.in.Batch) / time.Since(logged).Seconds()
 			logged, at = time.Now(), t.now.step
@@ -194,6 +198,12 @@ func (t *trainer) optimise(c *phase) error {
 			if stop {
 				return ErrInterrupted
 			}
+		}
+		if every := t.Run.Train.CurveEvery; every > 0 && (last || t.now.step%every == 0) {
+			if err := t.mark(c.Name); err != nil {
+				return err
+			}
+			start, logged, at = start.Add(time.Since(halt)), time.Now(), t.now.step
 		}
 	}
 	return nil
