@@ -234,6 +234,9 @@ func TestSilent(t *testing.T) {
 			spec, _ := metric.Parse("sens@q-val.05") // no abnormal image reaches the threshold
 			m.figures = append(m.figures, metric.Figure{Name: spec.Name, ID: spec.ID(), OK: true})
 		},
+		"dilated lesions beside others": func(s *sound) {
+			s.experiment = strings.Replace(s.experiment, `"dice@q-val.01"`, `"dice@q-val.01", "dice@q-val.01:dilated"`, 1)
+		},
 		"saturated chance": func(s *sound) {
 			for i := range s.runs["chance0"].scores {
 				s.runs["chance0"].scores[i].Score = .5
@@ -341,6 +344,7 @@ func TestFires(t *testing.T) {
 		{"L17", "another AUPRO", func(s *sound) { s.runs["AE0"].figures[2].ID = "aupro/200-steps/0.3" }, "aupro/200-steps"},
 		{"L17", "published AUPRO", func(s *sound) { replace(t, &s.paper, "auroc =", "\"aupro@.3\" = { mean = 50 }\nauroc =") }, "prints AUPRO"},
 		{"L18", "two pools", func(s *sound) { replace(t, &s.experiment, `"dice@q-val.01"`, `"dice@q-val.01", "dice-mean@q-val.01"`) }, "2 pools"},
+		{"L18", "lungs", func(s *sound) { replace(t, &s.experiment, `"dice@q-val.01"`, `"dice@q-val.01", "dice@q-val.01:dilated:lungs"`) }, "2 pools"},
 		{"L18", "two grids", func(s *sound) {
 			s.runs["AE0"].maps, s.runs["PaDiM0"].maps = record.NewMaps(80, 4, 4), record.NewMaps(80, 8, 8)
 		}, "4×4 and 8×8"},

@@ -510,12 +510,17 @@ func diceVariants(f *facts) (found []string) {
 	pools := map[string]bool{}
 	for _, spec := range f.metrics {
 		if base, _ := split(spec); strings.HasPrefix(base, "dice") || strings.HasPrefix(base, "iou") {
-			_, pool, _ := strings.Cut(spec.Name, ":")
-			mean := ""
-			if strings.HasSuffix(base, "-mean") {
-				mean = "mean per image"
+			var pool []string
+			for _, option := range strings.Split(spec.Name, ":")[1:] {
+				if option != "dilated" { // of the same pixels, beside the figure without
+					pool = append(pool, option)
+				}
 			}
-			pools[strings.TrimSpace(pool+" "+mean)] = true
+			if strings.HasSuffix(base, "-mean") {
+				pool = append(pool, "mean per image")
+			}
+			slices.Sort(pool)
+			pools[strings.Join(pool, " ")] = true
 		}
 	}
 	if len(pools) > 1 {
