@@ -344,7 +344,9 @@ func TestFires(t *testing.T) {
 		{"L17", "another AUPRO", func(s *sound) { s.runs["AE0"].figures[2].ID = "aupro/200-steps/0.3" }, "aupro/200-steps"},
 		{"L17", "published AUPRO", func(s *sound) { replace(t, &s.paper, "auroc =", "\"aupro@.3\" = { mean = 50 }\nauroc =") }, "prints AUPRO"},
 		{"L18", "two pools", func(s *sound) { replace(t, &s.experiment, `"dice@q-val.01"`, `"dice@q-val.01", "dice-mean@q-val.01"`) }, "2 pools"},
-		{"L18", "lungs", func(s *sound) { replace(t, &s.experiment, `"dice@q-val.01"`, `"dice@q-val.01", "dice@q-val.01:dilated:lungs"`) }, "2 pools"},
+		{"L18", "lungs", func(s *sound) {
+			replace(t, &s.experiment, `"dice@q-val.01"`, `"dice@q-val.01", "dice@q-val.01:dilated:lungs"`)
+		}, "2 pools"},
 		{"L18", "two grids", func(s *sound) {
 			s.runs["AE0"].maps, s.runs["PaDiM0"].maps = record.NewMaps(80, 4, 4), record.NewMaps(80, 8, 8)
 		}, "4×4 and 8×8"},
