@@ -401,7 +401,7 @@ func caption(s *set, st *study, columns []column, o Options) []string {
 			out = append(out, "95 % intervals of the mean over seeds: percentiles of "+st.method())
 		}
 		if o.Tests {
-			out = append(out, "Tests against the highest mean of a column: paired bootstrap of the means over seeds, "+st.method()+
+			out = append(out, testsAgainst+": paired bootstrap of the means over seeds, "+st.method()+
 				"; pixel metrics: Welch's test over seeds; Holm's correction over the rows")
 		}
 	}
@@ -415,8 +415,10 @@ func caption(s *set, st *study, columns []column, o Options) []string {
 		if c.kind != figures {
 			continue
 		}
-		if rule := ruleText(c.spec); rule != "" && !slices.Contains(out, rule) {
-			out = append(out, rule)
+		for _, text := range append([]string{ruleText(c.spec)}, optionTexts(c.spec)...) {
+			if text != "" && !slices.Contains(out, text) {
+				out = append(out, text)
+			}
 		}
 	}
 	if o.Costs {
@@ -454,7 +456,7 @@ func ruleText(spec metric.Spec) string {
 	rule, _, _ = strings.Cut(rule, ":")
 	word, number, _ := strings.Cut(rule, ".")
 	what := "scores"
-	if spec.Pixel() {
+	if spec.Masks() {
 		what = "pixels"
 	}
 	var text string
@@ -485,6 +487,43 @@ func ruleText(spec metric.Spec) string {
 		return ""
 	}
 	return rule + ": " + text
+}
+
+// testsAgainst begins the sentence that says how rows were tested.
+const testsAgainst = "Tests against the highest mean of a column"
+
+// optionTexts explain what follows the colons of a metric's name.
+func optionTexts(spec metric.Spec) (texts []string) {
+	_, options, _ := strings.Cut(spec.Name, ":")
+	if spec.Type() != "" {
+		options = strings.TrimSuffix(options, "type."+spec.Type())
+		texts = append(texts, "type: one type of abnormal images against all normal ones")
+	}
+	for option := range strings.SplitSeq(options, ":") {
+		var text string
+		switch {
+		case option == "abnormal":
+			text = "pixels of abnormal test images only"
+		case option == "dilated":
+			text = "lesions grown by the 3×3 cross before counting"
+		case option == "lungs":
+			text = "pixels of the lungs only"
+		case option == "lungs.mean":
+			text = "an image's score is the mean of its anomaly map within the lungs"
+		case option == "lungs.max":
+			text = "an image's score is the largest value of its anomaly map within the lungs"
+		case option == "study.mean":
+			text = "a study's score is the mean of those of its images"
+		case option == "study.max":
+			text = "a study's score is the largest of those of its images"
+		case strings.HasPrefix(option, "study.top"):
+			text = fmt.Sprintf("a study's score is the mean of the %s largest of its images", strings.TrimPrefix(option, "study.top"))
+		default:
+			continue
+		}
+		texts = append(texts, option+": "+text)
+	}
+	return texts
 }
 
 // oracleNote explains the mark † of a column.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"thorax/framework/metric"
 )
@@ -61,9 +62,8 @@ func (s *set) typeTable(st *study, o Options) *table {
 		t.columns[i].head = fmt.Sprintf("%s (%d)", c.spec.Type(), counts[c.spec.Type()])
 	}
 	t.part = heading(s.types[0].Base()) + " by type"
-	rest := t.caption // but for the number of images, the seeds and the split, which stand below the whole table
-	if t.caption = []string{fmt.Sprintf("One type of abnormal test images (their number) against all %d normal ones", s.normal)}; t.tested {
-		t.caption = append(t.caption, rest[len(rest)-1])
-	}
+	// Seeds and split stand below the whole table.
+	t.caption = slices.DeleteFunc(t.caption, func(line string) bool { return !strings.HasPrefix(line, testsAgainst) })
+	t.caption = append([]string{fmt.Sprintf("One type of abnormal test images (their number) against all %d normal ones", s.normal)}, t.caption...)
 	return t
 }

@@ -31,6 +31,9 @@ func TestTypes(t *testing.T) {
 	if tbl == nil || len(tbl.columns) != 2 || tbl.columns[0].head != "cancer (20)" || tbl.columns[1].head != "fungal (40)" || !strings.HasSuffix(tbl.title(), "AUROC by type") {
 		t.Fatalf("%+v, want AUROC of 20 cancers and 40 fungal", tbl)
 	}
+	if len(tbl.caption) != 2 || !strings.HasPrefix(tbl.caption[0], "One type") || !strings.HasPrefix(tbl.caption[1], testsAgainst) {
+		t.Errorf("caption %q", tbl.caption)
+	}
 	for i, r := range sets[0].rows {
 		var values []float64
 		for _, run := range r.complete() {
@@ -70,5 +73,32 @@ func TestTypes(t *testing.T) {
 	o.Types = false
 	if sets, err = collect(entries, o); err != nil || sets[0].typeTable(st, o) != nil {
 		t.Errorf("a table by type that was not asked for: %v", err)
+	}
+}
+
+// The caption explains what stands behind the colon of a metric's name.
+func TestOptionTexts(t *testing.T) {
+	for name, want := range map[string][]string{
+		"auroc":                              nil,
+		"dice@best:abnormal:dilated:lungs":   {"abnormal: pixels of abnormal", "dilated: lesions grown", "lungs: pixels of the lungs"},
+		"auroc:study.top3":                   {"study.top3: a study's score is the mean of the 3 largest"},
+		"f1@q-val.05:study.max:type.a:lungs": {"type: one type", "study.max: a study's score is the largest"},
+		"auroc:lungs.mean":                   {"lungs.mean: an image's score is the mean"},
+		"auroc:lungs.max":                    {"lungs.max: an image's score is the largest"},
+	} {
+		spec, err := metric.Parse(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := optionTexts(spec)
+		if len(got) != len(want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+			continue
+		}
+		for i := range want {
+			if !strings.HasPrefix(got[i], want[i]) {
+				t.Errorf("%s: %q, want %q", name, got[i], want[i])
+			}
+		}
 	}
 }
