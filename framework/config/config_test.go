@@ -613,3 +613,15 @@ func withoutIndices(path string) string {
 		}
 	}
 }
+
+func TestExperimentName(t *testing.T) {
+	for path, want := range map[string]string{
+		"a/experiments/simsid/table2.toml": "simsid-table2",
+		"a/experiments/demo.toml":          "demo",
+		"a/b/mine.toml":                    "mine",
+	} {
+		if got := name(path); got != want {
+			t.Errorf("%s is named %s, want %s", path, got, want)
+		}
+	}
+}

@@ -46,7 +46,7 @@ func parse(path string, text []byte, m Methods, sets []string) (*Experiment, err
 		}
 	}
 	e := &Experiment{Dir: filepath.Dir(path), Report: DefaultReport(), methods: m}
-	e.Name = strings.TrimSuffix(filepath.Base(path), ".toml")
+	e.Name = name(path)
 	if Slug(e.Name) != strings.ToLower(e.Name) {
 		return nil, fmt.Errorf("%s: the file's name becomes a folder: need letters, digits, '-', '_' and '.' only", path)
 	}
@@ -220,4 +220,23 @@ func (e *Experiment) Runs() ([]Run, error) {
 		}
 	}
 	return runs, nil
+}
+
+// name is that of an experiment's folder of results: its file's without .toml,
+// after the folders that lie between it and the last one called experiments.
+// experiments/simsid/table2.toml is simsid-table2.
+func name(path string) string {
+	path = strings.TrimSuffix(path, ".toml")
+	base := filepath.Base(path)
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return base
+	}
+	parts := strings.Split(filepath.ToSlash(full), "/")
+	for i := len(parts) - 2; i >= 0; i-- {
+		if parts[i] == "experiments" {
+			return strings.Join(parts[i+1:], "-")
+		}
+	}
+	return base
 }
