@@ -464,7 +464,14 @@ func stage2(t *testing.T, mode salient.Reading) {
 	if want := floats(t, g.k.Get("total"))[0] - floats(t, g.k.Get("commitment"))[0]; !(math.Abs(losses["stage2"]-want) <= 1e-5*want) {
 		t.Errorf("the step's loss is %g, want %g", losses["stage2"], want)
 	}
-	g.learned(t, vars, "optimizer/stage2/stage2/", g.m.Adam, variables(t, s, x))
+	after := variables(t, s, x)
+	g.learned(t, vars, "optimizer/stage2/stage2/", g.m.Adam, after)
+	for _, e := range g.entries { // the first stage is frozen
+		first := strings.HasPrefix(e.Path, "encoder/") || strings.HasPrefix(e.Path, "quantiser/")
+		if first && !slices.Equal(after(e.Path), g.values[e.Path]) {
+			t.Errorf("stage 2 changes %s", e.Path)
+		}
+	}
 }
 
 // positions compares the order of positions: the first n exactly, the others,

@@ -1,0 +1,150 @@
+package proposed
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	tf "github.com/wamuir/graft/tensorflow"
+	"github.com/wamuir/graft/tensorflow/op"
+
+	"thorax/framework"
+	"thorax/graphs/nn"
+	"thorax/graphs/salient"
+	"thorax/graphs/session"
+)
+
+// smallSalient is the method with little of everything that may be small.
+func smallSalient() *SalientCT {
+	m := NewSalientCT()
+	m.Quantiser.Codes, m.Classifier.Layers = 32, 1
+	return m
+}
+
+func TestSalientCheck(t *testing.T) {
+	for _, tt := range []struct {
+		change func(m *SalientCT)
+		want   string
+	}{
+		{func(m *SalientCT) {}, ""},
+		{func(m *SalientCT) { m.Mode = salient.Faithful }, ""},
+		{func(m *SalientCT) { m.Mode = "" }, `mode: "", need corrected or faithful`},
+		{func(m *SalientCT) { m.PCAView = "old" }, `pca_view: "old", need corrected or faithful`},
+		{func(m *SalientCT) { m.Frozen = "" }, `frozen_mode: "", need eval or train`},
+		{func(m *SalientCT) { m.Candidates = "all" }, `cand_scope: "all", need image or own`},
+		{func(m *SalientCT) { m.Candidates, m.Mode = "own", salient.Faithful }, "cand_scope: own, but n_query = \"faithful\""},
+		{func(m *SalientCT) { m.Positions = "all" }, `positions: "all", need one of [salient variance random]`},
+		{func(m *SalientCT) { m.Reliability = "" }, `reliability: "", need one of [full variance none]`},
+		{func(m *SalientCT) { m.Scale = "max" }, `score: "max", need one of [mean sum stage1]`},
+		{func(m *SalientCT) { m.Pretrained = "no/such.pth" }, "pretrained: stat no/such.pth"},
+		{func(m *SalientCT) { m.Quantiser.Codes = 0 }, "quantiser.codes: 0"},
+		{func(m *SalientCT) { m.Quantiser.Update, m.Quantiser.Restart = "gradient", false }, `quantiser.update: "gradient", need ema`},
+		{func(m *SalientCT) { m.Classifier.Heads = 3 }, "classifier.heads: 3, need a divisor of 512"},
+		{func(m *SalientCT) { m.Loss.Normal = 0 }, "loss.normal: 0, need more than 0"},
+		{func(m *SalientCT) { m.Stage1 = 1 }, "stage1: 1, need more than 0 and less than 1"},
+		{func(m *SalientCT) { m.Stage1, m.Scale = 1, "stage1" }, ""},
+		{func(m *SalientCT) { m.Learn.LR = 0 }, "stage1_optimizer.lr: 0"},
+		{func(m *SalientCT) { m.Adam.LR = 0 }, "stage2_optimizer.lr: 0"},
+	} {
+		m := NewSalientCT()
+		tt.change(m)
+		err := m.Check()
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.want)) {
+			t.Errorf("%v, want %q", err, tt.want)
+		}
+	}
+}
+
+// What the variants train: which have a cache, and which keep the encoder as it
+// is in stage 2.
+func TestSalientVariants(t *testing.T) {
+	const b, size = 2, 64
+	for _, tt := range []struct {
+		name   string
+		change func(m *SalientCT)
+		phases string
+		writes bool // stage 2 moves encoder and codebook
+	}{
+		{"corrected", func(m *SalientCT) {}, "stage1 candidates stage2", false},
+		{"faithful", func(m *SalientCT) { m.Mode = salient.Faithful }, "stage1 stage2", false},
+		{"faithful but what couples images", func(m *SalientCT) {
+			m.Mode, m.VarNorm, m.BatchOffset = salient.Faithful, salient.Corrected, salient.Corrected
+		}, "stage1 candidates stage2", false},
+		{"coupled variance", func(m *SalientCT) { m.VarNorm = salient.Faithful }, "stage1 stage2", false},
+		{"coupled queries", func(m *SalientCT) { m.BatchOffset = salient.Faithful }, "stage1 stage2", false},
+		{"random positions", func(m *SalientCT) { m.Positions = "random" }, "stage1 stage2", false},
+		{"by variance", func(m *SalientCT) { m.Positions, m.Reliability = "variance", "none" }, "stage1 candidates stage2", false},
+		{"own", func(m *SalientCT) { m.Candidates, m.FeedForward = "own", true }, "stage1 candidates stage2", false},
+		{"residual", func(m *SalientCT) { m.Quantiser.Depth, m.Restore = 2, false }, "stage1 candidates stage2", false},
+		{"not frozen", func(m *SalientCT) { m.Frozen = "train" }, "stage1 stage2", true},
+		{"plain VQ-VAE", func(m *SalientCT) { m.Scale = "stage1" }, "stage1", false},
+	} {
+		m := smallSalient()
+		tt.change(m)
+		s := nn.NewScope(1)
+		in := framework.Inputs{Images: 5, Batch: b, Rows: b, Size: size, Image: placeholder(s, b, size)}
+		in.Index = op.Placeholder(s.Op("index"), tf.Int64, op.PlaceholderShape(tf.MakeShape(b)))
+		phases := m.Train(s, in)
+		var names []string
+		for _, p := range phases {
+			names = append(names, p.Name)
+		}
+		if got := strings.Join(names, " "); got != tt.phases {
+			t.Errorf("%s: phases %s, want %s", tt.name, got, tt.phases)
+		}
+		last := phases[len(phases)-1]
+		for _, v := range last.Updates[0].Vars {
+			frozen := strings.HasPrefix(v.Path, "encoder/") || strings.HasPrefix(v.Path, "quantiser/") || strings.HasPrefix(v.Path, "decoder/")
+			if last.Name == "stage2" && frozen {
+				t.Errorf("%s: stage 2 trains %s", tt.name, v.Path)
+			}
+		}
+		if last.Name == "stage2" {
+			above := nn.Ancestors(last.Updates[0].Loss(s.Later(nil, nil)))
+			moved := false
+			for _, w := range s.Writes() {
+				moved = moved || above.Has(w.From) && (strings.HasPrefix(w.Variable.Path, "encoder/") || strings.HasPrefix(w.Variable.Path, "quantiser/"))
+			}
+			if moved != tt.writes {
+				t.Errorf("%s: stage 2 moves encoder or codebook: %v, want %v", tt.name, moved, tt.writes)
+			}
+			if image := above.Has(phases[0].Updates[0].Log["commitment"]); image {
+				t.Errorf("%s: stage 2 runs stage 1's forward pass", tt.name)
+			}
+		}
+		m.Score(s.Inference(), in.Image)
+		if err := s.Err(); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// A blank slice has candidates and a finite score.
+func TestSalientBlank(t *testing.T) {
+	const b, size = 2, 32
+	m := smallSalient()
+	s := nn.NewScope(1)
+	in := framework.Inputs{Images: b, Batch: b, Rows: b, Size: size, Image: placeholder(s, b, size)}
+	fit, _ := m.prepare(s, in)
+	scores := m.Score(s.Inference(), in.Image)
+	x := newSession(t, s)
+	if err := x.Init(); err != nil {
+		t.Fatal(err)
+	}
+	images := make([]float32, b*size*size) // one black, one white
+	for i := size * size; i < len(images); i++ {
+		images[i] = 1
+	}
+	out, err := x.Run(map[tf.Output]*tf.Tensor{in.Image: session.Floats([]int{b, size, size, 1}, images)},
+		append(fit.Fit.Outputs, scores.Image, scores.Map))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"codes", "order", "pool", "image score", "map"} {
+		for _, v := range session.Values(out[i]) {
+			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) || f < 0 {
+				t.Fatalf("%s of a blank slice is %g", name, v)
+			}
+		}
+	}
+}
