@@ -22,6 +22,8 @@ import (
 	"thorax/framework/command"
 	"thorax/framework/data"
 	"thorax/framework/record"
+	"thorax/framework/train"
+	"thorax/graphs/golden"
 	"thorax/graphs/nn"
 	"thorax/graphs/session"
 	"thorax/graphs/weights"
@@ -193,5 +195,59 @@ func TestImportCommand(t *testing.T) {
 				t.Errorf("%s: error %v, want %q in it", tt.args, err, want)
 			}
 		}
+	}
+}
+
+// given are images that are not files.
+type given []data.Pixels
+
+func (g given) Len() int                        { return len(g) }
+func (g given) Size() int                       { return g[0].W }
+func (g given) Pixels(i int) data.Pixels        { return g[i] }
+func (g given) Native(int) (data.Native, error) { return data.Native{}, os.ErrNotExist }
+
+// Imported official weights score as the official code does: minus its discriminator's verdict on the
+// reconstruction, each image by its own statistics.
+func TestGoldenImportCommand(t *testing.T) {
+	root := golden.Dir(t, "simsid")
+	for _, tt := range []struct{ name, preset string }{{"a_release_queue", "release_zhanglab"}, {"c_paper_p4", "paper"}} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if _, err := run(t, dir, "import", filepath.Join(root, tt.name, "weights.safetensors"), "--preset", tt.preset); err != nil {
+				t.Fatal(err)
+			}
+			io := golden.Load(t, filepath.Join(root, tt.name, "io.safetensors"))
+			x, err := io["x"].Float32()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := io["eval.d_instance_recon"].Float32()
+			if err != nil {
+				t.Fatal(err)
+			}
+			side := io["x"].Shape[2]
+			var images given
+			for chunk := range slices.Chunk(x, side*side) {
+				p := data.Pixels{W: side, H: side}
+				for _, v := range chunk {
+					p.V = append(p.V, (v+1)/2)
+				}
+				images = append(images, p)
+			}
+			m, err := train.OpenModel(filepath.Join("results", "imported", fmt.Sprint("none-", side), "simsid-official", "seed-0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			err = m.Score(images, func(i int, score float64, _ []float32) error {
+				if d := math.Abs(score + float64(want[i])); !(d <= 2e-5*max(1, math.Abs(score))) {
+					t.Errorf("image %d: %g, want %g", i, score, -want[i])
+				}
+				return nil
+			})
+			if err != nil || len(images) != len(want) || slices.Max(want)-slices.Min(want) < 1e-3 {
+				t.Errorf("%d images, verdicts %v, %v", len(images), want, err)
+			}
+		})
 	}
 }
