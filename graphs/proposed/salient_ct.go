@@ -71,7 +71,8 @@ func (w SalientTerms) check() error {
 // batches of 16, 100 epochs of stage 1 for 200 of stage 2.
 //
 // Deviation: stage 1 is not released; its loss and optimiser are those of a
-// script of the same group.
+// script of the same group, without a contrastive term that is constant there.
+// Batches are always full.
 func NewSalientCT() *SalientCT {
 	m := &SalientCT{
 		Mode:      salient.Corrected,
@@ -358,7 +359,8 @@ func (m *SalientCT) synthesise(s *nn.Scope, x tf.Output, c candidates) framework
 // Score is the residual |x-x̂| where the classifier's probability of an anomalous
 // code, at least ½, weights it; x̂ is the second decoder's image of the codes as
 // they are. The image score is the map's sum, or its sum divided by one more than
-// the number of its pixels above 0.
+// the number of its pixels above 0. With score stage1 the map is the residual of
+// the first stage's own decoder, and the image score its mean.
 func (m *SalientCT) Score(s *nn.Scope, x tf.Output) framework.Scores {
 	_, q := m.encode(s, x)
 	if m.Scale == "stage1" {

@@ -2,6 +2,7 @@ package proposed
 
 import (
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -144,6 +145,51 @@ func TestSalientBlank(t *testing.T) {
 		for _, v := range session.Values(out[i]) {
 			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) || f < 0 {
 				t.Fatalf("%s of a blank slice is %g", name, v)
+			}
+		}
+	}
+}
+
+// The cache gives a batch, whatever its images, what the encoder would.
+func TestSalientCache(t *testing.T) {
+	const b, images, size = 2, 4, 32
+	m := smallSalient()
+	m.Quantiser.Depth = 2
+	s := nn.NewScope(1)
+	in := framework.Inputs{Images: images, Batch: b, Rows: b, Size: size, Image: placeholder(s, b, size)}
+	in.Index = op.Placeholder(s.Op("index"), tf.Int64, op.PlaceholderShape(tf.MakeShape(b)))
+	fit, cached := m.prepare(s, in)
+	read, found := cached.read(s, in), m.search(s, in.Image)
+	x := newSession(t, s)
+	if err := x.Init(); err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(7, 0))
+	all := make([]float32, images*size*size)
+	for i := range all {
+		all[i] = rng.Float32() * float32(i/(size*size)+1) / images
+	}
+	batch := func(numbers ...int64) map[tf.Output]*tf.Tensor {
+		var v []float32
+		for _, i := range numbers {
+			v = append(v, all[int(i)*size*size:][:size*size]...)
+		}
+		return map[tf.Output]*tf.Tensor{in.Image: session.Floats([]int{b, size, size, 1}, v), in.Index: session.Ints([]int{b}, numbers)}
+	}
+	fill(t, fit.Fit, x, batch(0, 1), batch(2, 3))
+	float := func(y tf.Output) tf.Output { return nn.Cast(s, y, tf.Float) }
+	out, err := x.Run(batch(3, 0), []tf.Output{
+		read.q, found.q, float(read.code), float(found.code), float(read.order), float(found.order), float(read.pool), float(found.pool),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"tokens", "codes", "order", "pool"} {
+		got, want := session.Values(out[2*i]), session.Values(out[2*i+1])
+		for j := range want {
+			if d := math.Abs(float64(got[j] - want[j])); !(d <= 1e-5) {
+				t.Errorf("%s[%d] is %g from the cache, %g from the encoder", name, j, got[j], want[j])
+				break
 			}
 		}
 	}

@@ -268,8 +268,10 @@ func (g *salientGolden) learned(t *testing.T, vars []*nn.Variable, slots string,
 	slices.Sort(distances)
 	middle, worst := distances[len(distances)/2], distances[len(distances)-1]
 	t.Logf("gradients are off by %.2g (median) and %.2g (worst) in the L2 norm", middle, worst)
-	if middle > 1e-3 {
-		t.Errorf("gradients are off by %.3g in the median, allowed 1e-3", middle)
+	// One activation of another sign moves all gradients before it by 1e-3; with
+	// rounding of 1e-6 there are one or two, which ones depends on the kernels.
+	if middle > 3e-3 {
+		t.Errorf("gradients are off by %.3g in the median, allowed 3e-3", middle)
 	}
 	for _, name := range g.k.Names("bn_after/") {
 		key := strings.TrimPrefix(name, "bn_after/")
@@ -541,19 +543,21 @@ func cube(v []float64, shape []int) [][][]float64 {
 	return out
 }
 
-// fill runs a fit on one batch and gives its variables their values.
-func fill(t *testing.T, f *framework.Fit, x *session.Session, feeds map[tf.Output]*tf.Tensor) {
+// fill runs a fit on batches and gives its variables their values.
+func fill(t *testing.T, f *framework.Fit, x *session.Session, batches ...map[tf.Output]*tf.Tensor) {
 	t.Helper()
-	out, err := x.Run(feeds, f.Outputs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := make([]framework.Rows, len(out))
-	for i, o := range out {
-		rows[i] = framework.Rows{N: int(o.Shape()[0]), V: session.Values(o)}
-	}
-	if err := f.Batch(rows); err != nil {
-		t.Fatal(err)
+	for _, feeds := range batches {
+		out, err := x.Run(feeds, f.Outputs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := make([]framework.Rows, len(out))
+		for i, o := range out {
+			rows[i] = framework.Rows{N: int(o.Shape()[0]), V: session.Values(o)}
+		}
+		if err := f.Batch(rows); err != nil {
+			t.Fatal(err)
+		}
 	}
 	values, err := f.Done()
 	if err != nil {

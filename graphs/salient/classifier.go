@@ -13,7 +13,7 @@ import (
 // A Classifier tells replaced positions from others: a transformer of attention
 // layers alone, as released.
 type Classifier struct {
-	Layers  int     `toml:"layers"`
+	Layers  int     `toml:"layers"`  // attention layers
 	Heads   int     `toml:"heads"`   // a divisor of the length of a token
 	Dropout float64 `toml:"dropout"` // of attention weights and of each layer's output
 }

@@ -37,7 +37,7 @@ type Readings struct {
 	NQuery          Reading `toml:"n_query"`          // query vectors an image: one a salient position; faithful: 25
 	NNormal         Reading `toml:"n_normal"`         // normal positions: the rest; faithful: ⌊0.9·HW+1⌋, the surplus one being position 0
 	ReliabilityMean Reading `toml:"reliability_mean"` // mean of the absolute residual; faithful: of the signed one, so that weights may be negative
-	Frozen          string  `toml:"frozen_mode"`      // encoder and quantiser in stage 2: eval (either mode's default) or train: batch statistics, and averages and codebook move on
+	Frozen          string  `toml:"frozen_mode"`      // encoder and quantiser in stage 2: eval (either mode's default) or train: batch statistics, and averages and codebook move on, as they may have in the released code's first epoch
 	Candidates      string  `toml:"cand_scope"`       // codes that may replace one: image (the pool of all salient positions, either mode's default) or own (neighbours of the position itself but its code)
 	FeedForward     bool    `toml:"transformer_ffn"`  // the feed-forward layers that the released code builds and does not call
 }
