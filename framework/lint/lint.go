@@ -278,13 +278,15 @@ func collect(in Input) (*facts, error) {
 			for _, g := range r.figures {
 				add(g.Name)
 			}
-			if r.keys != nil {
-				own := map[string]string{}
-				for k, v := range r.keys {
-					own[strings.TrimPrefix(k, "method.")] = v
-				}
-				f.rows = append(f.rows, configured{r.name(), own})
+		}
+		// The rows of an experiment are those it names, and those that choose the
+		// best step of a learning curve, which only the runs have.
+		if r.keys != nil && (in.Experiment == nil || r.keys["train.selection"] != "") {
+			own := map[string]string{}
+			for k, v := range r.keys {
+				own[strings.TrimPrefix(k, "method.")] = v
 			}
+			f.rows = append(f.rows, configured{r.name(), own})
 		}
 		if !slices.Contains(f.sets, e.Run.Data) {
 			f.sets = append(f.sets, e.Run.Data)

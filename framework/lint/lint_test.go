@@ -280,6 +280,7 @@ func TestFires(t *testing.T) {
 	}{
 		{"L1", "no honest twin", func(s *sound) { replace(t, &s.experiment, `"f1@q-val.05", `, "") }, "f1@f1-test"},
 		{"L2", "selection by labels", func(s *sound) { replace(t, &s.experiment, `"padim"`, "\"padim\"\nselection = \"val-auc\"") }, "padim"},
+		{"L2", "the best test step of a learning curve", oracle, "AE, best test step (oracle), seed 0: selection \"best-test\""},
 		{"L2", "published figures", func(s *sound) { replace(t, &s.paper, `"last"`, `"val-auc"`) }, "a paper"},
 		{"L3", "fixed threshold", func(s *sound) { replace(t, &s.experiment, `"f1@q-val.05"`, `"f1@q-val.05", "f1@fixed.0.2"`) }, "f1@fixed.0.2"},
 		{"L3", "min–max", func(s *sound) {
@@ -363,6 +364,7 @@ func TestFires(t *testing.T) {
 		{"L21", "another split", func(s *sound) { s.runs["AE0"].run.SplitRule = "training: 400" }, "2 splits"},
 		{"L22", "no parameters", func(s *sound) { s.runs["AE0"].run.Parameters = 0 }, "no parameters"},
 		{"L23", "two selections", func(s *sound) { replace(t, &s.experiment, `"padim"`, "\"padim\"\npatience = 5") }, "val-loss (padim)"},
+		{"L23", "the best test step of a learning curve", oracle, "best-test (chest-64, AE, best test step (oracle), seed 0), last ("},
 		{"L23", "the paper's", func(s *sound) { replace(t, &s.paper, `"last"`, `"val-loss"`) }, "selects by val-loss"},
 		{"L24", "few", func(s *sound) {
 			for _, m := range s.runs {
@@ -381,6 +383,16 @@ func TestFires(t *testing.T) {
 			}
 			t.Errorf("no finding %s with %q in %+v", tt.code, tt.want, s.lint(t, nil))
 		})
+	}
+}
+
+// oracle adds the row that a learning curve on the test images gives.
+func oracle(s *sound) {
+	for seed := range 3 {
+		m := *s.runs[fmt.Sprint("AE", seed)]
+		m.run.Label += ", best test step (oracle)"
+		m.config = strings.Replace(m.config, "[train]\n", "[train]\nselection = \"best-test\"\n", 1)
+		s.runs[fmt.Sprint("oracle", seed)] = &m
 	}
 }
 

@@ -70,7 +70,7 @@ type caseColumn struct {
 
 // newSheet chooses the cases of a data set by rule. Worst misses are the abnormal
 // images, and worst false alarms the normal ones, with the lowest and the highest
-// rank averaged over all methods that are not trivial; the random ones are drawn
+// rank averaged over all methods that are neither trivial nor an oracle's; the random ones are drawn
 // from the rest with a fixed seed. Each method shows its complete run of the
 // lowest seed.
 func newSheet(s *set, images Images) (*sheet, error) {
@@ -116,7 +116,7 @@ func caseColumns(s *set) []caseColumn {
 	var columns []caseColumn
 	for _, r := range s.rows {
 		runs := r.complete()
-		if len(runs) == 0 || r.otherImages != "" || r.trivial() && columns != nil && !s.rows[0].trivial() {
+		if len(runs) == 0 || !r.competes() || r.trivial() && columns != nil && !s.rows[0].trivial() {
 			continue
 		}
 		c := caseColumn{label: r.label, run: runs[0], index: make(map[string]int)}

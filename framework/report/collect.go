@@ -31,6 +31,7 @@ type row struct {
 	order                             int
 	runs                              []*run // by seed
 	otherImages                       string // how its test images differ from the set's; "" if they do not
+	oracle                            bool   // the labels of the test images chose its model
 }
 
 // A run is one seed.
@@ -40,12 +41,20 @@ type run struct {
 	scores  []record.Score  // all splits; nil unless complete
 	stored  []metric.Figure // of metrics.json
 	figures []metric.Figure // one for each of the set's metrics; nil unless complete
+	oracle  bool            // the labels of the test images chose its model
 }
 
 // Families whose rows need no learning stand apart in tables and plots.
 const trivial = "trivial"
 
 func (r *row) trivial() bool { return r.family == trivial }
+
+// competes reports whether the row may be the best or be tested against others: an
+// oracle's row may not, nor one of other test images.
+func (r *row) competes() bool { return r.otherImages == "" && !r.oracle }
+
+// name is the label, marked † on an oracle's row.
+func (r *row) name() string { return r.label + mark(r.oracle, " †") }
 
 // complete returns the runs that figures are taken from.
 func (r *row) complete() []*run {
@@ -121,7 +130,7 @@ func collect(entries []record.Entry, o Options) ([]*set, error) {
 }
 
 func open(e record.Entry) (*run, error) {
-	r := &run{Entry: e, state: e.State()}
+	r := &run{Entry: e, state: e.State(), oracle: chosenByTest(e)}
 	if r.state != record.State(record.Complete) {
 		return r, nil
 	}
@@ -154,7 +163,7 @@ func (s *set) add(r *run) error {
 	if r.Err == nil && to.order == math.MaxInt {
 		to.label, to.method, to.family, to.order = r.Run.Label, r.Run.Method, r.Run.Family, r.Run.Row
 	}
-	to.runs = append(to.runs, r)
+	to.runs, to.oracle = append(to.runs, r), to.oracle || r.oracle
 	return nil
 }
 
@@ -240,6 +249,9 @@ func (r *run) evaluate(specs []metric.Spec) {
 	}
 	for i, f := range metric.EvalAll(missing, in) {
 		r.figures[at[i]] = f
+	}
+	for i := range r.figures {
+		r.figures[i].Oracle = r.figures[i].Oracle || r.oracle
 	}
 }
 

@@ -54,7 +54,7 @@ func dotsAndIntervals(s *set, st *study) (painter, error) {
 	low, high := math.Inf(1), math.Inf(-1)
 	for i, r := range shown {
 		y := float64(len(shown) - i)
-		ticks = append(ticks, plot.Tick{Value: y, Label: r.label})
+		ticks = append(ticks, plot.Tick{Value: y, Label: r.name()})
 		values := r.values(s, spec)
 		mean := metric.Summarize(values).Mean
 		style := style(0, false)
@@ -206,7 +206,7 @@ func scoreHistograms(s *set, _ *study) (painter, error) {
 			continue
 		}
 		dashed = dashed || h.rule != ""
-		p, err := h.plot(fmt.Sprintf("%s, seed %d", r.label, runs[0].Run.Seed))
+		p, err := h.plot(fmt.Sprintf("%s, seed %d", r.name(), runs[0].Run.Seed))
 		if err != nil {
 			return nil, err
 		}

@@ -29,7 +29,7 @@ func markdown(tables []*table, findings []Finding) []byte {
 			if r.trivial && i > 0 && !t.rows[i-1].trivial {
 				line(append([]string{"*trivial*"}, make([]string, 2+len(t.columns))...)...)
 			}
-			cells := []string{escapeMarkdown(r.label) + sup(r.marks), escapeMarkdown(r.family), r.seedText()}
+			cells := []string{escapeMarkdown(r.label) + mark(r.oracle, " †") + sup(r.marks), escapeMarkdown(r.family), r.seedText()}
 			for j, c := range t.columns {
 				text := c.text(r.cells[j])
 				if r.cells[j].best {
@@ -46,7 +46,7 @@ func markdown(tables []*table, findings []Finding) []byte {
 		line(floor...)
 		fmt.Fprintf(&b, "\n%s. %s.\n", escapeMarkdown(strings.Join(t.caption, ". ")), escapeMarkdown(t.bestNote("Bold", "≈")+t.starNote()))
 		if t.oracle {
-			fmt.Fprintf(&b, "\n† %s.\n", oracleNote)
+			fmt.Fprintf(&b, "\n† %s.\n", t.oracleText())
 		}
 		for i, note := range t.notes {
 			fmt.Fprintf(&b, "\n<sup>%s</sup> %s\n", letter(i), escapeMarkdown(note))
@@ -99,7 +99,8 @@ func escapeMarkdown(s string) string { return markdownEscapes.Replace(s) }
 
 // csvTable writes one line for each cell, in full precision: the form that other
 // programs read. What was not computed has n 0 and empty mean and sd; sd is also
-// empty for a single seed; low and high are the ends of the 95 % interval over test
+// empty for a single seed; oracle is true where the metric's threshold or the row's
+// model was chosen with the labels of the test images; low and high are the ends of the 95 % interval over test
 // images where it was computed.
 func csvTable(tables []*table) []byte {
 	var b bytes.Buffer
@@ -114,7 +115,7 @@ func csvTable(tables []*table) []byte {
 	for _, t := range tables {
 		write := func(r tableRow, seeds []string, c column, x cell) {
 			out.Write(append(append([]string{t.experiment, t.data, r.label, r.method, r.family}, seeds...),
-				c.name, c.id, strconv.FormatBool(c.oracle), number(x.mean, x.n > 0), number(x.sd, x.n > 1),
+				c.name, c.id, strconv.FormatBool(c.oracle || r.oracle), number(x.mean, x.n > 0), number(x.sd, x.n > 1),
 				strconv.Itoa(x.n), number(x.low, x.ranged), number(x.top, x.ranged), strconv.FormatBool(x.best), x.place(c), t.noteTexts(r.marks, x.marks)))
 		}
 		for _, r := range t.rows {
@@ -181,7 +182,7 @@ func latex(tables []*table) []byte {
 			if r.trivial && i > 0 && !t.rows[i-1].trivial {
 				b.WriteString("\\midrule\n")
 			}
-			cells := []string{escapeLaTeX(r.label) + superscript(r.marks), escapeLaTeX(r.family), r.seedText()}
+			cells := []string{escapeLaTeX(r.label) + superscript(join(",", mark(r.oracle, `\dag`), r.marks)), escapeLaTeX(r.family), r.seedText()}
 			for j, c := range t.columns {
 				text := escapeLaTeX(c.text(r.cells[j]))
 				if r.cells[j].best {
@@ -204,7 +205,7 @@ func latex(tables []*table) []byte {
 			notes = append(notes, escapeLaTeX(t.bestNote("Bold", "≈"))+`; $\ast$, $\ast\ast$, $\ast\ast\ast$: below the highest mean with $p$ $<$ .05, .01, .001`)
 		}
 		if t.oracle {
-			notes = append(notes, `\textsuperscript{\dag} `+oracleNote)
+			notes = append(notes, `\textsuperscript{\dag} `+t.oracleText())
 		}
 		for i, note := range t.notes {
 			notes = append(notes, superscript(letter(i))+" "+escapeLaTeX(note))

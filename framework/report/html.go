@@ -59,6 +59,7 @@ type (
 	pageRow struct {
 		Label, Family, Seeds, Marks string
 		First                       bool // of the trivial rows
+		Oracle                      bool // marked †
 		Cells                       []pageCell
 	}
 	pageCell struct {
@@ -120,7 +121,7 @@ func (t *table) page() pageTable {
 		p.Floor = append(p.Floor, c.text(t.floor[j]))
 	}
 	for i, r := range t.rows {
-		row := pageRow{Label: r.label, Family: r.family, Seeds: r.seedText(), Marks: r.marks, First: r.trivial && i > 0 && !t.rows[i-1].trivial}
+		row := pageRow{Label: r.label, Family: r.family, Seeds: r.seedText(), Marks: r.marks, Oracle: r.oracle, First: r.trivial && i > 0 && !t.rows[i-1].trivial}
 		for j, c := range t.columns {
 			x := r.cells[j]
 			cell := pageCell{Text: c.text(x), Marks: join(",", x.standing.mark(), x.marks), Best: x.best, Class: c.class(), Full: x.full(c)}
@@ -136,7 +137,7 @@ func (t *table) page() pageTable {
 		p.Rows = append(p.Rows, row)
 	}
 	if t.oracle {
-		p.Notes = append(p.Notes, pageNote{"†", oracleNote})
+		p.Notes = append(p.Notes, pageNote{"†", t.oracleText()})
 	}
 	for i, note := range t.notes {
 		p.Notes = append(p.Notes, pageNote{letter(i), note})

@@ -17,6 +17,7 @@ import (
 // A matrix holds the tests of all pairs of rows by one metric.
 type matrix struct {
 	spec   metric.Spec
+	oracle bool // rows of an oracle are left out
 	labels []string
 	cells  [][]pair // [row][column], the difference is row − column; the diagonal is empty
 }
@@ -36,6 +37,7 @@ func (st *study) newMatrix(s *set) (*matrix, bool) {
 	place := map[*row]int{}
 	pairs := st.pairs(s, m.spec)
 	for _, r := range s.rows {
+		m.oracle = m.oracle || r.oracle
 		for _, x := range pairs {
 			if x.a == r || x.b == r {
 				place[r] = len(m.labels)
@@ -112,7 +114,7 @@ func (m *matrix) note() string {
 	if m.spec.ID() == aurocID {
 		what, test = "seed-averaged scores", "DeLong's paired test, which compares these trained models and not their seeds"
 	}
-	return fmt.Sprintf("%s (%s) of the row minus that of the column. *, **, ***: p < .05, .01, .001 by %s, Holm's correction over all pairs", heading(m.spec.Name), what, test)
+	return fmt.Sprintf("%s (%s) of the row minus that of the column. *, **, ***: p < .05, .01, .001 by %s, Holm's correction over all pairs%s", heading(m.spec.Name), what, test, mark(m.oracle, "; rows of an oracle (†) are left out"))
 }
 
 // terminalMatrix prints the matrix below a table.

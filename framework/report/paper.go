@@ -41,6 +41,7 @@ func (r *row) asPublished(s *set) published.Row {
 	var config struct {
 		Data   map[string]any `toml:"data"`
 		Method map[string]any `toml:"method"`
+		Train  map[string]any `toml:"train"`
 	}
 	text, err := runs[0].Config()
 	if err == nil {
@@ -57,8 +58,10 @@ func (r *row) asPublished(s *set) published.Row {
 	layout, _ := config.Data["set"].(string)
 	p := &out.Protocol
 	p.Size, p.Repeats, p.Selection = size, fmt.Sprint(len(runs)), "last"
-	if selection, ok := config.Method["selection"].(string); ok {
-		p.Selection = selection
+	for _, s := range []any{config.Method["selection"], config.Train["selection"]} {
+		if selection, ok := s.(string); ok {
+			p.Selection = selection
+		}
 	}
 	var splits []string
 	switch layout {

@@ -358,7 +358,7 @@ func (p *curves) add(s *set, of func(*run) (plotter.XYs, float64, error)) error 
 			continue
 		}
 		mean, sd := summarize(values)
-		c := curve{label: r.label + "  " + column{format: threeDigits}.text(cell{mean: mean, sd: sd, n: len(values)}), trivial: r.trivial()}
+		c := curve{label: r.name() + "  " + column{format: threeDigits}.text(cell{mean: mean, sd: sd, n: len(values)}), trivial: r.trivial()}
 		for k := range all[0] {
 			var at []float64
 			for _, points := range all {

@@ -32,7 +32,8 @@ type ranks struct {
 var studentized = []float64{1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164,
 	3.219, 3.268, 3.313, 3.354, 3.391, 3.426, 3.458, 3.489, 3.517, 3.544}
 
-// criticalDifference ranks the rows that every data set has by the first image metric.
+// criticalDifference ranks the rows that every data set has, but for those of an oracle,
+// by the first image metric.
 func criticalDifference(sets []*set) (*ranks, error) {
 	if len(sets) < 2 {
 		return nil, fmt.Errorf("%w: one data set, ranks need several", errNothing)
@@ -44,7 +45,7 @@ func criticalDifference(sets []*set) (*ranks, error) {
 	values := map[string][]float64{} // one for each set
 	for _, s := range sets {
 		for _, r := range s.rows {
-			if v := r.values(s, spec); len(v) > 0 {
+			if v := r.values(s, spec); len(v) > 0 && !r.oracle {
 				values[r.label] = append(values[r.label], metric.Summarize(v).Mean)
 			}
 		}

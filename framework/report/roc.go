@@ -75,7 +75,7 @@ func newROC(s *set) (*curves, error) {
 		mean, sd := summarize(areas)
 		auroc := column{format: threeDigits}.text(cell{mean: mean, sd: sd, n: len(areas)})
 		c := average(seeds)
-		c.label, c.trivial = r.label+"  "+auroc, r.trivial()
+		c.label, c.trivial = r.name()+"  "+auroc, r.trivial()
 		p.curves = append(p.curves, c)
 	}
 	if p.curves == nil {

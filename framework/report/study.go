@@ -21,7 +21,8 @@ const (
 )
 
 // A study is what the test images of a set say about its rows: intervals of each
-// figure, and tests between rows. Rows of other test images take no part.
+// figure, and tests between rows. Rows of other test images take no part, those of an
+// oracle none in the tests.
 type study struct {
 	resampled *metric.Resampled // nil where no row has test scores
 	specs     []metric.Spec     // the image metrics that were resampled
@@ -122,11 +123,11 @@ type pValue struct{ value, holm float64 }
 // pairs compares all rows by a metric: by the paired bootstrap of the means over
 // seeds, for AUROC by DeLong's test on seed-averaged scores, and by Welch's test
 // over seeds. Holm adjusts each kind of test over all pairs. Pixel metrics have
-// Welch's test only.
+// Welch's test only. Rows of an oracle are left out.
 func (st *study) pairs(s *set, spec metric.Spec) []pair {
 	var rows []*row
 	for _, r := range s.rows {
-		if r.otherImages == "" && len(r.values(s, spec)) > 0 {
+		if r.competes() && len(r.values(s, spec)) > 0 {
 			rows = append(rows, r)
 		}
 	}
@@ -207,14 +208,15 @@ const (
 
 // standings compares every row with the highest mean of a metric: by the paired
 // bootstrap, pixel metrics by Welch's test over seeds; Holm over the comparisons.
-// A row that cannot be compared is untested, and then no row is the best.
+// A row that cannot be compared is untested, and then no row is the best. A row of an
+// oracle is untested and nothing is tested against it.
 func (st *study) standings(s *set, spec metric.Spec) map[*row]standing {
 	var top *row
 	high := math.Inf(-1)
 	var rows []*row
 	for _, r := range s.rows {
 		values := r.values(s, spec)
-		if r.otherImages != "" || len(values) == 0 {
+		if !r.competes() || len(values) == 0 {
 			continue
 		}
 		rows = append(rows, r)

@@ -23,7 +23,7 @@ type table struct {
 	rows             []tableRow // methods, then trivial rows
 	floor            []cell     // of calling every image abnormal
 	notes            []string   // footnotes a, b, …
-	oracle           bool       // some column is marked †
+	oracle           bool       // some column or row is marked †
 	tested           bool       // cells are marked by tests, not by their means
 }
 
@@ -52,6 +52,7 @@ const (
 type tableRow struct {
 	label, method, family string
 	trivial               bool
+	oracle                bool // marked †
 	done, seeds           int
 	marks                 string // footnotes, as "a,c"
 	cells                 []cell
@@ -116,6 +117,7 @@ func newTable(s *set, st *study, o Options) *table {
 	}
 	for _, r := range s.rows {
 		t.rows = append(t.rows, t.newRow(s, st, r, o))
+		t.oracle = t.oracle || r.oracle
 	}
 	if o.Tests {
 		t.markStandings(s, st)
@@ -170,7 +172,7 @@ func hasID(specs []metric.Spec, spec metric.Spec) bool {
 
 func (t *table) newRow(s *set, st *study, r *row, o Options) tableRow {
 	runs := r.complete()
-	out := tableRow{label: r.label, method: r.method, family: r.family, trivial: r.trivial(), done: len(runs), seeds: len(r.runs)}
+	out := tableRow{label: r.label, method: r.method, family: r.family, trivial: r.trivial(), oracle: r.oracle, done: len(runs), seeds: len(r.runs)}
 	var marks []string
 	for _, note := range rowNotes(r) {
 		marks = append(marks, t.note(note))
@@ -308,7 +310,7 @@ func rowNotes(r *row) []string {
 }
 
 // markBest marks the highest mean of each metric, and what equals it as printed.
-// A row of other test images does not compete, and nothing is best alone.
+// A row of other test images or of an oracle does not compete, and nothing is best alone.
 func (t *table) markBest(s *set) {
 	for j, c := range t.columns {
 		if c.kind != figures {
@@ -316,12 +318,12 @@ func (t *table) markBest(s *set) {
 		}
 		best, n := math.Inf(-1), 0
 		for i, r := range t.rows {
-			if r.cells[j].n > 0 && s.rows[i].otherImages == "" {
+			if r.cells[j].n > 0 && s.rows[i].competes() {
 				best, n = max(best, r.cells[j].mean), n+1
 			}
 		}
 		for i, r := range t.rows {
-			t.rows[i].cells[j].best = n > 1 && r.cells[j].n > 0 && s.rows[i].otherImages == "" &&
+			t.rows[i].cells[j].best = n > 1 && r.cells[j].n > 0 && s.rows[i].competes() &&
 				c.format(r.cells[j].mean) == c.format(best)
 		}
 	}
@@ -525,9 +527,6 @@ func optionTexts(spec metric.Spec) (texts []string) {
 	}
 	return texts
 }
-
-// oracleNote explains the mark † of a column.
-const oracleNote = "oracle: chosen with the test labels or masks, an upper bound and not a result"
 
 // heading writes a metric's name as papers do: AUROC, F1@q-val.05.
 func heading(name string) string {

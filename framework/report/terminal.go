@@ -39,7 +39,7 @@ func (t *table) terminal(w io.Writer, bold bool) error {
 				return err
 			}
 		}
-		line := []string{r.label + brackets(r.marks), r.family, r.seedText()}
+		line := []string{r.label + mark(r.oracle, " †") + brackets(r.marks), r.family, r.seedText()}
 		for j, c := range t.columns {
 			text := c.text(r.cells[j])
 			switch {
@@ -86,7 +86,7 @@ func (t *table) legend() []string {
 	lines := []string{strings.Join(t.caption, ". ") + "."}
 	lines = append(lines, t.bestNote("*", "~")+".")
 	if t.oracle {
-		lines = append(lines, "† "+oracleNote+".")
+		lines = append(lines, "† "+t.oracleText()+".")
 	}
 	for i, note := range t.notes {
 		lines = append(lines, "["+letter(i)+"] "+note)
