@@ -67,6 +67,21 @@ func (t *trainer) mark(phase string) error {
 	return t.folder.AppendLog(record.Step{Step: t.now.global, Phase: phase, TestAUROC: &auroc, Time: time.Now().UTC()})
 }
 
+// missed makes up for the point of the curve that belongs to the present step,
+// if the log has none.
+func (t *trainer) missed(phase string) error {
+	log, err := t.folder.Log()
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	for _, s := range log {
+		if s.TestAUROC != nil && s.Step == t.now.global {
+			return err
+		}
+	}
+	return errors.Join(err, t.mark(phase))
+}
+
 // recall finds the best point of the curve of a run that goes on.
 func (t *trainer) recall() error {
 	best, _, err := t.peak()

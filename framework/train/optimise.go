@@ -136,6 +136,12 @@ func (t *trainer) optimise(c *phase) error {
 	start, began := time.Now(), t.now.seconds
 	logged, at := start, t.now.step
 	logEvery, saveEvery := t.Run.Train.LogEvery, t.Run.Train.SaveEvery
+	if every := t.Run.Train.CurveEvery; every > 0 && t.now.step > 0 && t.now.step%every == 0 {
+		if err := t.missed(c.Name); err != nil { // stopped before its point of the curve
+			return err
+		}
+		start = time.Now()
+	}
 	for t.now.step < c.Steps {
 		k := t.now.step
 		last := k+1 == c.Steps
