@@ -59,7 +59,7 @@ var pure = []string{
 }
 
 // forTests are the packages that only tests import.
-var forTests = []string{"graphs/golden", "graphs/nn/nntest"}
+var forTests = []string{"graphs/golden", "graphs/inpaint/plain", "graphs/nn/nntest"}
 
 // isMethod tells whether a package holds methods: nothing but the root, where
 // they are linked, knows them.
