@@ -8,7 +8,7 @@ import (
 
 type plotCmd struct {
 	folders
-	Kind      []string `help:"roc (bands over test images), pr, scores, calibration, dots, sweep or ranks." default:"roc,pr,scores,calibration,dots,sweep,ranks" enum:"roc,pr,scores,calibration,dots,sweep,ranks" short:"k"`
+	Kind      []string `help:"roc (bands over test images), pr, scores, calibration, dots, sweep, ranks or curve (test AUROC and losses in training, a file for each row)." default:"roc,pr,scores,calibration,dots,sweep,ranks,curve" enum:"roc,pr,scores,calibration,dots,sweep,ranks,curve" short:"k"`
 	Out       string   `help:"Where to write; default: the first folder." short:"o" type:"path"`
 	Format    []string `help:"png, svg or pdf." default:"png,svg,pdf" enum:"png,svg,pdf"`
 	Metrics   []string `help:"The first image metric is what dots, sweep and ranks show; default: those recorded." short:"m"`

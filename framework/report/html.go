@@ -36,6 +36,7 @@ type pageSet struct {
 	ROC          template.HTML // "" where no curve could be drawn
 	PR, Dots     template.HTML // the same
 	Histograms   []pageHistogram
+	Curves       []template.HTML // of training, one for each row that has a log
 	Sheet        *sheet
 	Runs         []pageRun
 	Data         []string // fingerprints and split rules
@@ -179,6 +180,14 @@ func newPageSet(s *set, st *study, t, byType *table, o Options) (pageSet, error)
 			if run.state == record.State(record.Complete) {
 				ps.addData(run.Run)
 			}
+		}
+		p, err := newLearning(s, r)
+		curve, err := inline(p, err)
+		if err != nil {
+			return ps, fmt.Errorf("learning curve of %s: %w", r.label, err)
+		}
+		if curve != "" {
+			ps.Curves = append(ps.Curves, curve)
 		}
 		if runs := r.complete(); len(runs) > 0 {
 			if h, ok := newHistogram(runs[0]); ok {

@@ -34,9 +34,14 @@ var plotKinds = map[string]func(s *set, st *study) (painter, error){
 	"sweep":       sweeps,
 }
 
+// rowKinds are the plots of one row on one data set, by name.
+var rowKinds = map[string]func(s *set, r *row, o Options) (painter, error){
+	"curve": func(s *set, r *row, _ Options) (painter, error) { return newLearning(s, r) },
+}
+
 // PlotKinds lists what Plots can draw.
 func PlotKinds() []string {
-	return []string{"roc", "pr", "scores", "calibration", "dots", "sweep", "ranks"}
+	return []string{"roc", "pr", "scores", "calibration", "dots", "sweep", "ranks", "curve"}
 }
 
 // Plots draws the kinds for every data set in the formats of o.Plots, and returns the
@@ -49,6 +54,8 @@ func PlotKinds() []string {
 //	dots         every row's mean, interval and seeds of the first metric
 //	sweep        the first metric by a varied key, a line for each method
 //	ranks        critical-difference diagram of the rows over all data sets
+//	curve        a file for each row: AUROC of the test images, if the run looked at
+//	             them (an oracle's figure), and losses in training, a line for each seed
 //
 // Errors: as Write, and an unknown kind.
 func Plots(dir string, entries []record.Entry, kinds []string, o Options) (files, left []string, err error) {
@@ -91,6 +98,29 @@ func Plots(dir string, entries []record.Entry, kinds []string, o Options) (files
 			}
 			if err != nil {
 				return files, left, err
+			}
+			continue
+		}
+		if paint, ok := rowKinds[kind]; ok {
+			for _, s := range sets {
+				why, drawn := error(nil), 0
+				for _, r := range s.rows {
+					p, err := paint(s, r, o)
+					if errors.Is(err, errNothing) {
+						why = err
+						continue
+					}
+					if err == nil {
+						err = save(kind+"-"+record.Slug(s.data)+"-"+record.Slug(r.label), p)
+					}
+					if err != nil {
+						return files, left, err
+					}
+					drawn++
+				}
+				if drawn == 0 {
+					left = append(left, fmt.Sprintf("%s of %s: %v", kind, s.data, why))
+				}
 			}
 			continue
 		}
