@@ -26,7 +26,7 @@ type planCmd struct {
 }
 
 func (planCmd) Help() string {
-	return "Lists every run with what thorax run would do and why, and estimates time and memory from earlier runs of the same method. Nothing is trained or read." +
+	return "Lists every run with what thorax run would do and why, and estimates time and memory from earlier runs of the same method. Runs in archive/ are complete but have no checkpoint: reports read them, thorax run trains anew. Nothing is trained or read." +
 		example("thorax plan experiments/zhanglab.toml", "thorax plan experiments/demo.toml --set train.steps=200")
 }
 
@@ -91,7 +91,7 @@ func (c *planCmd) print(a *app, e *config.Experiment, runs []config.Run, past []
 		return err
 	}
 	var parts []string
-	for _, s := range []string{"done", "new", "interrupted", "failed", "stale", "running"} {
+	for _, s := range []string{"done", "archived", "new", "interrupted", "failed", "stale", "running"} {
 		if count[s] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", count[s], s))
 		}
@@ -118,7 +118,7 @@ func planOf(results string, r config.Run) planned {
 	dir := filepath.Join(results, filepath.FromSlash(rest))
 	stored, err := os.ReadFile(filepath.Join(dir, "config.toml"))
 	if err != nil {
-		return planned{"new", "never started", true}
+		return planOfArchived(filepath.Join(results, "archive", filepath.FromSlash(rest)), r)
 	}
 	if diff := r.Diff(stored); len(diff) > 0 {
 		return planned{"stale", "needs --redo: " + strings.Join(diff, ", "), false}
@@ -145,6 +145,25 @@ func planOf(results string, r config.Run) planned {
 		return planned{"interrupted", "would start anew, no checkpoint was saved", true}
 	}
 	return planned{"interrupted", fmt.Sprintf("would go on from its last checkpoint, at or before step %d", step), true}
+}
+
+// planOfArchived says what thorax run would do with a run that never started here and
+// may lie, complete but without its checkpoint, in the archive.
+func planOfArchived(dir string, r config.Run) planned {
+	never := planned{"new", "never started", true}
+	entries, err := record.Find(dir)
+	if err != nil || len(entries) != 1 || entries[0].State() != record.State(record.Complete) {
+		return never
+	}
+	stored, err := entries[0].Config()
+	if err != nil {
+		return never
+	}
+	if diff := r.Diff(stored); len(diff) > 0 {
+		never.why += "; archived with other keys: " + strings.Join(diff, ", ")
+		return never
+	}
+	return planned{"archived", "complete in " + filepath.ToSlash(dir) + ", without a checkpoint; would train anew beside it", true}
 }
 
 // An earlier run is complete and tells what its method costs.

@@ -39,7 +39,7 @@ func TestPlan(t *testing.T) {
 		t.Errorf("nothing was run: %v\n%s", err, out)
 	}
 	// Seed 0 is done, 1 failed, 2 was interrupted at step 60, 3 was made with other keys.
-	write := func(seed int, sets []string, r record.Run) *record.Folder {
+	write := func(results string, seed int, sets []string, r record.Run) *record.Folder {
 		e, err := config.Load(file, framework.Registry{}, sets)
 		if err != nil {
 			t.Fatal(err)
@@ -61,13 +61,13 @@ func TestPlan(t *testing.T) {
 		}
 		return f
 	}
-	write(0, nil, record.Run{Status: record.Complete, TrainSeconds: 100, ScoreSeconds: 20, PeakMemory: 500e6, Finished: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)})
-	write(1, nil, record.Run{Status: record.Failed, Error: "step 7: loss is NaN"})
-	f := write(2, nil, record.Run{Status: record.Running})
+	write(results, 0, nil, record.Run{Status: record.Complete, TrainSeconds: 100, ScoreSeconds: 20, PeakMemory: 500e6, Finished: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)})
+	write(results, 1, nil, record.Run{Status: record.Failed, Error: "step 7: loss is NaN"})
+	f := write(results, 2, nil, record.Run{Status: record.Running})
 	if err := errors.Join(f.AppendLog(record.Step{Step: 60}), os.Mkdir(f.Path("checkpoint"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	write(3, []string{"method.never.latent=8"}, record.Run{Status: record.Complete})
+	write(results, 3, []string{"method.never.latent=8"}, record.Run{Status: record.Complete})
 	out, err := command(t, "plan", file, "--results", results)
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +80,32 @@ func TestPlan(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
+	}
+	// Seed 4 came with the archive; so did seed 2, which is interrupted here. What the
+	// archive holds of other keys, or unfinished, is not the run.
+	archive := filepath.Join(results, "archive")
+	done := record.Run{Status: record.Complete, TrainSeconds: 100, ScoreSeconds: 20, PeakMemory: 500e6}
+	write(archive, 4, nil, done)
+	write(archive, 2, nil, done)
+	if out, err = command(t, "plan", file, "--results", results); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"archived", "seed-4, without a checkpoint; would train anew beside it", "last checkpoint, at or before step 60",
+		"5 runs: 1 done, 1 archived, 1 interrupted, 1 failed, 1 stale. 3 to do, about 6 min",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if out, err = command(t, "plan", file, "--results", results, "--set", "method.never.latent=8", "--set", "seeds=[4]"); err != nil ||
+		!strings.Contains(out, "never started; archived with other keys: method.latent: 4 → 8") || !strings.Contains(out, "1 runs: 1 new.") {
+		t.Errorf("archived with other keys: %v\n%s", err, out)
+	}
+	done.Status = record.Failed
+	write(archive, 4, nil, done)
+	if out, err = command(t, "plan", file, "--results", results, "--set", "seeds=[4]"); err != nil || !strings.Contains(out, "1 runs: 1 new.") {
+		t.Errorf("unfinished in the archive: %v\n%s", err, out)
 	}
 	// Twice the steps: 200 s of training and 20 s of scoring.
 	if out, err = command(t, "plan", file, "--results", results, "--set", "train.steps=200", "--set", "seeds=[9]"); err != nil || !strings.Contains(out, "about 4 min") {
