@@ -163,7 +163,7 @@ func planOfArchived(dir string, r config.Run) planned {
 		never.why += "; archived with other keys: " + strings.Join(diff, ", ")
 		return never
 	}
-	return planned{"archived", "complete in " + filepath.ToSlash(dir) + ", without a checkpoint; would train anew beside it", true}
+	return planned{"archived", "complete in archive/, without its checkpoint; would train anew", true}
 }
 
 // An earlier run is complete and tells what its method costs.

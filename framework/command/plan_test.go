@@ -91,7 +91,7 @@ func TestPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"archived", "seed-4, without a checkpoint; would train anew beside it", "last checkpoint, at or before step 60",
+		"archived", "complete in archive/, without its checkpoint; would train anew", "last checkpoint, at or before step 60",
 		"5 runs: 1 done, 1 archived, 1 interrupted, 1 failed, 1 stale. 3 to do, about 6 min",
 	} {
 		if !strings.Contains(out, want) {
