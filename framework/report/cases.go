@@ -91,7 +91,7 @@ func newSheet(s *set, images Images) (*sheet, error) {
 			if score.Abnormal {
 				c.Class = cmp.Or(score.Subtype, "abnormal")
 			}
-			if picture, ok := pixels(images, score.Path); ok {
+			if picture, ok := pixels(images, score.Path, pictureSize); ok {
 				pictures[score.Path] = picture
 				var err error
 				if c.Picture, err = dataURL(picture); err != nil {
@@ -119,20 +119,40 @@ func caseColumns(s *set) []caseColumn {
 		if len(runs) == 0 || !r.competes() || r.trivial() && columns != nil && !s.rows[0].trivial() {
 			continue
 		}
-		c := caseColumn{label: r.label, run: runs[0], index: make(map[string]int)}
-		for _, score := range runs[0].scores {
-			if score.Split == "test" {
-				c.index[score.Path] = len(c.test)
-				c.test = append(c.test, score)
-			}
+		if c := newColumn(r); c.test != nil {
+			columns = append(columns, c)
 		}
-		if c.test == nil {
-			continue
-		}
-		c.setRanks()
-		columns = append(columns, c)
 	}
 	return columns
+}
+
+// newColumn ranks the test images of a row's complete run of the lowest seed.
+func newColumn(r *row) caseColumn {
+	run := r.complete()[0]
+	c := caseColumn{label: r.label, run: run, index: make(map[string]int)}
+	for _, score := range run.scores {
+		if score.Split == "test" {
+			c.index[score.Path] = len(c.test)
+			c.test = append(c.test, score)
+		}
+	}
+	c.setRanks()
+	return c
+}
+
+// maps reads the column's maps and their one scale; note says why there are none.
+func (c caseColumn) maps() (maps *record.Maps, low, high float32, note string) {
+	maps, err := c.run.ReadMaps("test")
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, 0, 0, "no maps kept"
+	case err != nil:
+		return nil, 0, 0, "maps are damaged"
+	case maps.N != len(c.test):
+		return nil, 0, 0, fmt.Sprintf("%d maps for %d test images", maps.N, len(c.test))
+	}
+	low, high = mapScale(maps)
+	return maps, low, high, ""
 }
 
 func (c *caseColumn) setRanks() {
@@ -208,18 +228,8 @@ func chooseCases(columns []caseColumn) []chosen {
 // fill adds one method's cell to every case.
 func (s *sheet) fill(c caseColumn, pictures map[string]*image.Gray) (sheetMethod, error) {
 	m := sheetMethod{Label: c.label, Seed: c.run.Run.Seed}
-	maps, err := c.run.ReadMaps("test")
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		m.Note = "no maps kept"
-	case err != nil:
-		m.Note = "maps are damaged"
-	case maps.N != len(c.test):
-		m.Note = fmt.Sprintf("%d maps for %d test images", maps.N, len(c.test))
-	}
-	var low, high float32
-	if m.Note == "" {
-		low, high = mapScale(maps)
+	maps, low, high, note := c.maps()
+	if m.Note = note; note == "" {
 		m.Low, m.High = fmt.Sprintf("%.3g", low), fmt.Sprintf("%.3g", high)
 	}
 	for g := range s.Groups {
@@ -228,6 +238,7 @@ func (s *sheet) fill(c caseColumn, pictures map[string]*image.Gray) (sheetMethod
 			i := c.index[shown.Path]
 			cell := caseCell{Score: fmt.Sprintf("%.4g", c.test[i].Score), Rank: c.rank[i], Of: len(c.test)}
 			if picture := pictures[shown.Path]; picture != nil && m.Note == "" {
+				var err error
 				if cell.Picture, err = dataURL(overlay(picture, maps.At(i), maps.W, maps.H, low, high)); err != nil {
 					return m, err
 				}
@@ -261,18 +272,18 @@ func mapScale(m *record.Maps) (low, high float32) {
 // pictureSize is the longest side of a picture on the page.
 const pictureSize = 144
 
-// pixels gets an image, shrunk if it is larger than the page shows it.
-func pixels(images Images, path string) (*image.Gray, bool) {
+// pixels gets an image, shrunk if its longest side is above size.
+func pixels(images Images, path string, size int) (*image.Gray, bool) {
 	w, h, v, ok := images.Pixels(path)
 	if !ok || w < 1 || h < 1 || len(v) != w*h {
 		return nil, false
 	}
 	full := &image.Gray{Pix: v, Stride: w, Rect: image.Rect(0, 0, w, h)}
 	long := max(w, h)
-	if long <= pictureSize {
+	if long <= size {
 		return full, true
 	}
-	small := image.NewGray(image.Rect(0, 0, max(1, w*pictureSize/long), max(1, h*pictureSize/long)))
+	small := image.NewGray(image.Rect(0, 0, max(1, w*size/long), max(1, h*size/long)))
 	draw.CatmullRom.Scale(small, small.Rect, full, full.Rect, draw.Src, nil)
 	return small, true
 }

@@ -37,11 +37,12 @@ var plotKinds = map[string]func(s *set, st *study) (painter, error){
 // rowKinds are the plots of one row on one data set, by name.
 var rowKinds = map[string]func(s *set, r *row, o Options) (painter, error){
 	"curve": func(s *set, r *row, _ Options) (painter, error) { return newLearning(s, r) },
+	"cases": func(s *set, r *row, o Options) (painter, error) { return newExtremes(s, r, o) },
 }
 
 // PlotKinds lists what Plots can draw.
 func PlotKinds() []string {
-	return []string{"roc", "pr", "scores", "calibration", "dots", "sweep", "ranks", "curve"}
+	return []string{"roc", "pr", "scores", "calibration", "dots", "sweep", "ranks", "curve", "cases"}
 }
 
 // Plots draws the kinds for every data set in the formats of o.Plots, and returns the
@@ -56,6 +57,8 @@ func PlotKinds() []string {
 //	ranks        critical-difference diagram of the rows over all data sets
 //	curve        a file for each row: AUROC of the test images, if the run looked at
 //	             them (an oracle's figure), and losses in training, a line for each seed
+//	cases        a file for each row: the images with the highest and lowest scores of
+//	             either class, with maps where they were kept; needs o.Images
 //
 // Errors: as Write, and an unknown kind.
 func Plots(dir string, entries []record.Entry, kinds []string, o Options) (files, left []string, err error) {

@@ -39,7 +39,8 @@ type Options struct {
 
 	// Images are for the case sheets, by name of the data set; where there are
 	// none, the page says that the sheet is left out.
-	Images map[string]Images
+	Images   map[string]Images
+	NoImages map[string]error // why there are none, by name of the data set
 }
 
 // A Finding is a pitfall that the figures have, and what the authors say to it.
