@@ -34,7 +34,7 @@ type cli struct {
 	tensorflowCommands
 	Table  tableCmd        `cmd:"" group:"results" help:"Print the tables of finished runs."`
 	Roc    rocCmd          `cmd:"" group:"results" name:"roc" help:"Draw ROC curves of finished runs."`
-	Plot   plotCmd         `cmd:"" group:"results" help:"Draw other plots: precision and recall, scores, calibration, intervals, sweeps, ranks."`
+	Plot   plotCmd         `cmd:"" group:"results" help:"Draw other plots: precision and recall, scores, calibration, intervals, sweeps, ranks, learning curves, cases."`
 	Report reportCmd       `cmd:"" group:"results" help:"Write tables, ROC plots and an HTML page of finished runs."`
 	Verify verifyCmd       `cmd:"" group:"results" help:"Compute every recorded figure anew from the raw scores; exits 1 and lists what drifted."`
 	Diff   diffCmd         `cmd:"" group:"results" help:"Compare two rows: changed keys, keys without effect, paired tests of the change."`

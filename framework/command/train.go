@@ -205,28 +205,9 @@ func (s dataSets) close() {
 func (s dataSets) images() map[string]report.Images {
 	out := map[string]report.Images{}
 	for key, d := range s { // the test images of all versions of a set are the same
-		t := testImages{data: d, index: map[string]int{}}
-		for i, item := range d.Items(data.Test) {
-			t.index[item.Path] = i
-		}
-		out[key.name] = t
+		out[key.name] = newTestImages(d)
 	}
 	return out
-}
-
-// testImages are the test images of a data set by path.
-type testImages struct {
-	data  *data.Dataset
-	index map[string]int
-}
-
-// Pixels implements [report.Images].
-func (t testImages) Pixels(path string) (w, h int, v []uint8, ok bool) {
-	i, ok := t.index[path]
-	if !ok {
-		return 0, 0, nil, false
-	}
-	return t.data.Size(), t.data.Size(), t.data.Grey(data.Test, i), true
 }
 
 // revision is the source revision of the working directory, "" outside a

@@ -1,13 +1,9 @@
 package command
 
 import (
-	"cmp"
 	"fmt"
 	"math"
-	"path/filepath"
 	"strconv"
-
-	"github.com/BurntSushi/toml"
 
 	"thorax/framework/data"
 	"thorax/framework/record"
@@ -31,7 +27,7 @@ func (c *verifyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	masks := &runMasks{cache: filepath.Clean(a.Cache), root: c.Data, sets: map[string]*data.Dataset{}}
+	masks := &runMasks{newRunSets(a.Cache, c.Data)}
 	defer masks.close()
 	checks, err := verify.Runs(entries, masks)
 	if err != nil {
@@ -76,11 +72,8 @@ func clause(text string) string {
 	return ": " + text
 }
 
-// runMasks opens the data sets that the runs' config.toml name, once each.
-type runMasks struct {
-	cache, root string
-	sets        map[string]*data.Dataset
-}
+// runMasks gives the masks of the runs' data sets.
+type runMasks struct{ runSets }
 
 // Masks implements [verify.Masks].
 func (m *runMasks) Masks(e record.Entry, paths []string) (masks [][]bool, w, h int, err error) {
@@ -131,61 +124,4 @@ func (m *runMasks) Lungs(e record.Entry, split string, paths []string) ([][]bool
 		}
 	}
 	return lungs, nil
-}
-
-// open opens the set of a run. The root in config.toml is relative to the
-// experiment file, so the folders where those usually lie are tried.
-func (m *runMasks) open(e record.Entry) (*data.Dataset, error) {
-	if d := m.sets[e.Run.Data]; d != nil {
-		return d, nil
-	}
-	o, err := dataOptions(e)
-	if err != nil {
-		return nil, err
-	}
-	roots := []string{m.root}
-	if m.root == "" {
-		roots = []string{o.Root, filepath.Join("experiments", o.Root)}
-	}
-	var first error
-	for _, root := range roots {
-		if o.Set != "phantom" {
-			o.Root = root
-		}
-		d, err := data.Open(o, m.cache)
-		if err == nil {
-			files, sum := d.Fingerprint()
-			if sum != e.Run.Fingerprint.SHA256 && e.Run.Fingerprint.SHA256 != "" {
-				d.Close()
-				return nil, fmt.Errorf("%s holds other images (%d files) than the run saw (%d)", cmp.Or(root, "the generated set"), files, e.Run.Fingerprint.Files)
-			}
-			m.sets[e.Run.Data] = d
-			return d, nil
-		}
-		if first == nil {
-			first = err
-		}
-	}
-	return nil, fmt.Errorf("%w; name its folder with --data", first)
-}
-
-func (m *runMasks) close() {
-	for _, d := range m.sets {
-		d.Close()
-	}
-}
-
-// dataOptions reads the data block of a run's config.toml.
-func dataOptions(e record.Entry) (data.Options, error) {
-	c := struct {
-		Data data.Options `toml:"data"`
-	}{data.DefaultOptions()}
-	text, err := e.Config()
-	if err != nil {
-		return c.Data, fmt.Errorf("the run has no config.toml: %w", err)
-	}
-	if _, err := toml.Decode(string(text), &c); err != nil {
-		return c.Data, fmt.Errorf("%s: %w", e.Path("config.toml"), err)
-	}
-	return c.Data, nil
 }

@@ -65,7 +65,7 @@ func newExtremes(s *set, r *row, o Options) (*extremes, error) {
 	maps, low, high, note := c.maps()
 	p := &extremes{title: fmt.Sprintf("%s: %s, %s, seed %d", s.rows[0].experiment, s.data, r.name(), runs[0].Run.Seed), note: note}
 	if note == "" {
-		p.note = fmt.Sprintf("below each image its anomaly map, from %.3g (dark) to %.3g (bright), the median and the 99.5 %% quantile of all test maps", low, high)
+		p.note = fmt.Sprintf("maps from %.3g (dark) to %.3g (bright), median and 99.5 %% quantile of all", low, high)
 	}
 	p.note = fmt.Sprintf("rank 1 of %d test images is the most anomalous; %s", len(c.test), p.note)
 	found := 0
