@@ -198,11 +198,13 @@ type reportCmd struct {
 	evidence
 	Intervals bool              `help:"Add intervals and twins to the Markdown and LaTeX tables too."`
 	Types     bool              `help:"Add a table of each type of abnormal images against the normal ones."`
+	Cases     bool              `help:"Read the images of the data sets, for the case sheets of the page."`
+	Data      string            `help:"Root of the data set, for --cases; default: the one in the runs' config.toml." type:"path" placeholder:"DIR"`
 	Annotate  map[string]string `help:"What you say to a finding of thorax lint, such as L6='negatives have other diseases'." placeholder:"CODE=TEXT" mapsep:"none"`
 }
 
 func (reportCmd) Help() string {
-	return example("thorax report results/demo", "open results/demo/report.html")
+	return example("thorax report results/demo", "open results/demo/report.html", "thorax report results/zhanglab --cases --data data/zhanglab")
 }
 
 func (c *reportCmd) Run(a *app) error {
@@ -220,6 +222,11 @@ func (c *reportCmd) Run(a *app) error {
 	}
 	if o.Findings, err = findings(lint.Input{Entries: entries, Published: o.Published}, notes); err != nil {
 		return err
+	}
+	if c.Cases {
+		sets := newRunSets(a.Cache, c.Data)
+		defer sets.close()
+		o.Images, o.NoImages = sets.images(entries)
 	}
 	return write(a, entries, c.Out, c.Paths[0], o)
 }

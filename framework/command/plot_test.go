@@ -77,6 +77,20 @@ func TestPlotCases(t *testing.T) {
 		t.Errorf("%d grey pixels in a line through the first images", middle)
 	}
 
+	// The page of a report shows them on request.
+	for _, args := range [][]string{{"report", "results/x", "--resamples", "100", "--cache", "cache"}, {"report", "results/x", "--resamples", "100", "--cache", "cache", "--cases"}} {
+		if _, err := command(t, args...); err != nil {
+			t.Fatal(err)
+		}
+		page, err := os.ReadFile("results/x/report.html")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := bytes.Contains(page, []byte(`<img src="data:image/png`)), args[len(args)-1] == "--cases"; got != want {
+			t.Errorf("%q: pictures on the page: %t", args, got)
+		}
+	}
+
 	// Moved, the images are found by --data only.
 	if err := os.Rename("images", "elsewhere"); err != nil {
 		t.Fatal(err)

@@ -72,8 +72,11 @@ type caseColumn struct {
 // images, and worst false alarms the normal ones, with the lowest and the highest
 // rank averaged over all methods that are neither trivial nor an oracle's; the random ones are drawn
 // from the rest with a fixed seed. Each method shows its complete run of the
-// lowest seed.
-func newSheet(s *set, images Images) (*sheet, error) {
+// lowest seed. Without the images the sheet is a note; missing may say why.
+func newSheet(s *set, images Images, missing error) (*sheet, error) {
+	if images == nil && missing != nil {
+		return &sheet{Note: fmt.Sprintf("The case sheet is left out: %v.", missing)}, nil
+	}
 	if images == nil {
 		return &sheet{Note: "The case sheet is left out: the images were not at hand when this page was made."}, nil
 	}

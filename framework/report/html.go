@@ -195,7 +195,7 @@ func newPageSet(s *set, st *study, t, byType *table, o Options) (pageSet, error)
 			}
 		}
 	}
-	ps.Sheet, err = newSheet(s, o.Images[s.data])
+	ps.Sheet, err = newSheet(s, o.Images[s.data], o.NoImages[s.data])
 	return ps, err
 }
 

@@ -397,7 +397,7 @@ func TestROC(t *testing.T) {
 func TestChooseCases(t *testing.T) {
 	s := &set{rows: []*row{fixedRow("a"), fixedRow("b"), fixedRow("c")}}
 	s.rows[2].runs[0].scores[0].Score = 90 // one method sees the worst miss
-	sheet, err := newSheet(s, squares{})
+	sheet, err := newSheet(s, squares{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -429,7 +429,10 @@ func TestChooseCases(t *testing.T) {
 	if cell.Rank != 2 || cell.Of != 16 || cell.Score != "10" || cell.Picture != "" {
 		t.Errorf("normal/0 under the third method: %+v, want rank 2 of 16, no map", cell)
 	}
-	if none, err := newSheet(s, nil); err != nil || none.Note == "" {
+	if none, err := newSheet(s, nil, errors.New("data/x is missing")); err != nil || !strings.Contains(none.Note, "data/x is missing") {
+		t.Errorf("missing images: %+v, %v", none, err)
+	}
+	if none, err := newSheet(s, nil, nil); err != nil || none.Note == "" {
 		t.Errorf("without images: %+v, %v", none, err)
 	}
 }
