@@ -27,7 +27,6 @@ func TestNetwork(t *testing.T) {
 		side   int
 		change func(g *inpaint.Generator)
 	}{
-		{"matrix", 64, func(g *inpaint.Generator) {}},
 		{"4×4", 64, func(g *inpaint.Generator) { g.Patches = 4 }},
 		{"one tile", 32, func(g *inpaint.Generator) { g.Patches = 1 }},
 		{"queue of SQUID", 64, func(g *inpaint.Generator) {
@@ -43,12 +42,12 @@ func TestNetwork(t *testing.T) {
 		}},
 		{"memory only, inclusive", 64, func(g *inpaint.Generator) { g.Inpainting, g.Rule = "memory_only", "inclusive" }},
 		{"pixel, above λ", 32, func(g *inpaint.Generator) { g.Inpainting, g.Lambda = "pixel", 0.1 }},
-		{"no block, no items dropped", 32, func(g *inpaint.Generator) { g.Inpainting, g.TopK = "none", -1 }},
 		{"all skips", 32, func(g *inpaint.Generator) {
 			g.Skip, g.Decoder, g.MaskInpainting = []string{"concat", "concat", "concat", "concat"}, []string{"none", "v1"}, 0.5
 		}},
-		{"no skip", 32, func(g *inpaint.Generator) {
-			g.Skip, g.Decoder, g.DecoderItems = []string{"none", "none", "none", "none"}, []string{"v1", "none"}, 0
+		{"no block, all items, no skip", 32, func(g *inpaint.Generator) {
+			g.Inpainting, g.TopK, g.DecoderItems = "none", -1, 0
+			g.Skip, g.Decoder = []string{"none", "none", "none", "none"}, []string{"v1", "none"}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

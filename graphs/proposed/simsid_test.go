@@ -12,6 +12,7 @@ import (
 	"thorax/framework"
 	"thorax/framework/data"
 	"thorax/framework/train"
+	"thorax/graphs/inpaint/plain"
 	"thorax/graphs/nn"
 	"thorax/graphs/nn/nntest"
 	"thorax/graphs/session"
@@ -114,17 +115,20 @@ func (m *SimSID) query(t *testing.T, st *train.Stepper) tf.Output {
 	return y
 }
 
-// Every switch trains: losses are finite, every trained variable moves, no
-// gradient is NaN, and one image alone is a batch.
+// Every switch trains: losses, and the statistics that a step leaves, are those
+// of the plain reading, every trained variable moves, and one image alone is a
+// batch. Masks and hidden tiles are those that the graph draws.
 func TestSwitches(t *testing.T) {
 	for name, change := range map[string]func(m *SimSID){
-		"shared":      func(m *SimSID) { m.Memory = "shared" },
-		"global":      func(m *SimSID) { m.Memory, m.Store = "global", "queue" },
-		"convolution": func(m *SimSID) { m.Inpainting = "convolution" },
-		"pixel":       func(m *SimSID) { m.Inpainting, m.Rule = "pixel", "inclusive" },
-		"masked":      func(m *SimSID) { m.MaskInpainting, m.MaskDecoder = 0.8, 0.9 },
-		"skip all":    func(m *SimSID) { m.Skip = []string{"concat", "concat", "concat", "concat"} },
-		"one tile":    func(m *SimSID) { m.Patches, m.Teacher = 1, false },
+		"pixel, shared, all skips": func(m *SimSID) {
+			m.Inpainting, m.Memory, m.Rule, m.HideTiles = "pixel", "shared", "inclusive", 0.5
+			m.Skip = []string{"concat", "concat", "concat", "concat"}
+		},
+		"convolution, global queue, masks": func(m *SimSID) {
+			m.Inpainting, m.Memory, m.Store = "convolution", "global", "queue"
+			m.MaskInpainting, m.MaskDecoder = 0.6, 0.7
+		},
+		"one tile, no teacher": func(m *SimSID) { m.Patches, m.Teacher = 1, false },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := tiny()
@@ -133,28 +137,56 @@ func TestSwitches(t *testing.T) {
 				t.Fatal(err)
 			}
 			st, feeds := stepper(t, m, 1)
-			vars := st.Scope().Trainable()
-			before, err := st.Session.Get(vars)
-			if err != nil {
-				t.Fatal(err)
+			scope := st.Scope()
+			before := plain.Start(t, scope, st.Session)
+			drawn := map[string][]float32{}
+			var names []string
+			var fetch []tf.Output
+			if m.Inpainting == "pixel" {
+				names, fetch = append(names, "hide"), append(fetch, plain.Drawn(t, scope, "hide"))
+			}
+			if m.MaskInpainting < 1 {
+				for _, at := range []string{"inpainting", "student/0", "student/1"} {
+					names, fetch = append(names, at), append(fetch, plain.Drawn(t, scope, "generator/"+at+"/mask"))
+				}
+			}
+			if len(fetch) > 0 {
+				out, err := st.Session.Run(nil, fetch)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, name := range names {
+					drawn[name] = session.Values(out[i])
+					if v := drawn[name]; slices.Min(v) != 0 || slices.Max(v) != 1 {
+						t.Fatalf("%s is %v: draw anew, with both", name, v)
+					}
+				}
 			}
 			losses, err := st.Step(0, feeds)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for name, l := range losses {
-				if math.IsNaN(l) || math.IsInf(l, 0) {
-					t.Errorf("loss %s is %g", name, l)
+			now := plain.Values(t, scope, st.Session)
+
+			x := plain.Images(1, session.Values(feeds[st.Inputs.Image])).Each(func(v float64) float64 { return 2*v - 1 })
+			want := &plain.Network{Generator: m.Generator, Widest: 256, Training: true, Values: before, Masks: map[string][]float64{}}
+			want.Follow()
+			seen := x
+			for at, v := range drawn {
+				if at == "hide" {
+					seen = x.Hide(m.Patches, v)
+				} else {
+					want.Masks[at] = plain.Widen(v)
 				}
 			}
-			now, err := st.Session.Get(vars)
-			if err != nil {
-				t.Fatal(err)
+			plain.Step(t, losses, want.Losses(x, want.Generate(seen), m.Loss, now), 1e-4)
+			for path, v := range want.Running {
+				plain.Near(t, path, plain.Narrow(now[path]), v, 1e-4)
 			}
-			for i, v := range vars {
+			for _, v := range scope.Trainable() {
 				// All eight neighbours of an only tile are the same: it does not matter what asks them.
 				asks := strings.Contains(v.Path, "attention/query") || strings.Contains(v.Path, "attention/key")
-				if slices.Equal(session.Values(now[i]), session.Values(before[i])) && !(m.Patches == 1 && asks) {
+				if slices.Equal(now[v.Path], before[v.Path]) && !(m.Patches == 1 && asks) {
 					t.Errorf("%s does not move", v.Path)
 				}
 			}
@@ -174,6 +206,47 @@ func TestPixelScoresWholeImages(t *testing.T) {
 	}
 	if a, b := score("pixel"), score("memory_only"); !slices.Equal(a, b) {
 		t.Errorf("scores %v with hidden tiles in training, %v without", a, b)
+	}
+}
+
+// Scores are those of the plain reading: networks with random running
+// statistics, the discriminator on each image by itself or on them.
+func TestScoresPlain(t *testing.T) {
+	const images, side = 3, 32
+	v := nntest.Draw(1, images*side*side)
+	s := nn.NewScope(1)
+	image := nn.Consts(s, v, images, side, side, 1)
+	var fetch []tf.Output
+	variants := []struct{ norm, scale string }{{"instance", "logit"}, {"instance", "release"}, {"running", "logit"}}
+	for _, tt := range variants {
+		m := tiny()
+		m.DiscNorm, m.Scale = tt.norm, tt.scale
+		fetch = append(fetch, m.Score(s.Inference(), image).Image)
+	}
+	sess, err := session.New(s, session.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sess.Close()
+	want := &plain.Network{Generator: tiny().Generator, Widest: 256, Values: plain.Start(t, s, sess)}
+	want.Teacher = false // it does not score
+	out, err := sess.Run(nil, fetch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := plain.Images(images, v).Each(func(v float64) float64 { return 2*v - 1 })
+	recon := want.Generate(x).Recon
+	for i, tt := range variants {
+		want.PerSample = tt.norm == "instance"
+		scores := want.Judge(recon)
+		for j, v := range scores {
+			scores[j] = -v
+			if tt.scale == "release" {
+				mean, deviation := want.Values["verdict/mean"][0], want.Values["verdict/deviation"][0]
+				scores[j] = 1 - 1/(1+math.Exp(-(v-mean)/(deviation+1e-8)))
+			}
+		}
+		plain.Near(t, tt.norm+", "+tt.scale, session.Values(out[i]), scores, 1e-4)
 	}
 }
 

@@ -12,7 +12,7 @@ const heads = 8
 func (n *Network) block(path string, z Maps, p *Pass) Maps {
 	tiles := n.Patches * n.Patches
 	images := z.N / tiles
-	reduced := n.batchNorm(path+"/reduce/norm", n.conv(path+"/reduce", z, z.C/4, 1, 1, false), n.generating()).each(relu)
+	reduced := n.batchNorm(path+"/reduce/norm", n.conv(path+"/reduce", z, z.C/4, 1, 1, false), n.generating()).Each(relu)
 
 	query := make([][][][]float64, tiles) // by place, image
 	for t := range query {
@@ -59,7 +59,7 @@ func (n *Network) block(path string, z Maps, p *Pass) Maps {
 		}
 	}
 	y := n.conv(path+"/expand", concat(painted, code), z.C, 1, 1, true)
-	y = n.batchNorm(path+"/expand/norm", y, n.generating()).each(relu)
+	y = n.batchNorm(path+"/expand/norm", y, n.generating()).Each(relu)
 	return n.shortcut("inpainting", y, z)
 }
 

@@ -1,6 +1,10 @@
 package plain
 
-import "math"
+import (
+	"math"
+	"slices"
+	"strings"
+)
 
 // A statistic is what batch norm normalises by.
 type statistic int
@@ -60,6 +64,7 @@ func (n *Network) batchNorm(path string, x Maps, by statistic) Maps {
 				channel[i] = (channel[i] - mean) / math.Sqrt(variance+1e-5)
 			}
 		case batch:
+			n.follow(path, c, channel)
 			channel = normalize(channel)
 		case instance:
 			for b := range x.N {
@@ -73,6 +78,33 @@ func (n *Network) batchNorm(path string, x Maps, by statistic) Maps {
 	return y
 }
 
+// Follow lets the running statistics of n follow the batches from now on.
+func (n *Network) Follow() {
+	n.Running = map[string][]float64{}
+	for path, v := range n.Values {
+		if strings.HasSuffix(path, "/norm/mean") || strings.HasSuffix(path, "/norm/variance") {
+			n.Running[path] = slices.Clone(v)
+		}
+	}
+}
+
+// follow moves the running statistics of channel c by a tenth towards those of
+// its values v, the unbiased variance.
+func (n *Network) follow(path string, c int, v []float64) {
+	if n.Running == nil {
+		return
+	}
+	mean, variance := 0.0, 0.0
+	for _, x := range v {
+		mean += x / float64(len(v))
+	}
+	for _, x := range v {
+		variance += (x - mean) * (x - mean) / float64(len(v)-1)
+	}
+	n.Running[path+"/mean"][c] = 0.9*n.Running[path+"/mean"][c] + 0.1*mean
+	n.Running[path+"/variance"][c] = 0.9*n.Running[path+"/variance"][c] + 0.1*variance
+}
+
 // generating is how the generator's batch norms normalise.
 func (n *Network) generating() statistic {
 	if n.Training {
@@ -84,10 +116,10 @@ func (n *Network) generating() statistic {
 // residual is the residual double convolution.
 func (n *Network) residual(path string, x Maps, out, stride int) Maps {
 	by := n.generating()
-	a := n.batchNorm(path+"/0/norm", n.conv(path+"/0", x, out, 3, stride, true), by).each(relu)
-	y := n.batchNorm(path+"/1/norm", n.conv(path+"/1", a, out, 3, 1, true), by).each(relu)
+	a := n.batchNorm(path+"/0/norm", n.conv(path+"/0", x, out, 3, stride, true), by).Each(relu)
+	y := n.batchNorm(path+"/1/norm", n.conv(path+"/1", a, out, 3, 1, true), by).Each(relu)
 	y = n.batchNorm(path+"/2/norm", n.conv(path+"/2", y, out, 3, 1, true), by)
-	return add(y, a).each(relu)
+	return add(y, a).Each(relu)
 }
 
 // linear is a layer of out units with biases.

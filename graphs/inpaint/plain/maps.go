@@ -20,6 +20,15 @@ func Images(n int, v []float32) Maps {
 	return m
 }
 
+// Each returns f of every element.
+func (m Maps) Each(f func(float64) float64) Maps {
+	y := newMaps(m.N, m.H, m.W, m.C)
+	for i, x := range m.V {
+		y.V[i] = f(x)
+	}
+	return y
+}
+
 // at returns the channels of one pixel.
 func (m Maps) at(n, i, j int) []float64 {
 	k := ((n*m.H+i)*m.W + j) * m.C
@@ -30,15 +39,6 @@ func (m Maps) at(n, i, j int) []float64 {
 func (m Maps) one(n int) []float64 {
 	size := m.H * m.W * m.C
 	return m.V[n*size : (n+1)*size]
-}
-
-// each returns f of every element.
-func (m Maps) each(f func(float64) float64) Maps {
-	y := newMaps(m.N, m.H, m.W, m.C)
-	for i, x := range m.V {
-		y.V[i] = f(x)
-	}
-	return y
 }
 
 func relu(x float64) float64 { return max(x, 0) }
@@ -101,6 +101,18 @@ func merge(x Maps, p int) Maps {
 		}
 	}
 	return y
+}
+
+// Hide returns x with every tile of p×p multiplied by its element of keep:
+// map by map, row by row.
+func (x Maps) Hide(p int, keep []float32) Maps {
+	tiles := split(x, p)
+	for n := range tiles.N {
+		for i := range tiles.one(n) {
+			tiles.one(n)[i] *= float64(keep[n])
+		}
+	}
+	return merge(tiles, p)
 }
 
 // upsample doubles height and width, bilinear with half-pixel centres.

@@ -21,6 +21,10 @@ type Network struct {
 
 	Values map[string][]float64 // variables by path
 	Masks  map[string][]float64 // in training, of the shortcuts "inpainting", "student/0" and "student/1", [B·P²,h,w]; none: the memory everywhere
+
+	// Running are the running statistics by path, if they are to follow the
+	// batches of training: see Follow.
+	Running map[string][]float64
 }
 
 // A Pass is what the generator computes of a batch. Maps of up-stages 0 and 1
@@ -56,7 +60,7 @@ func (n *Network) Generate(x Maps) *Pass {
 		fade = []float64{0, 0, 1, 1}
 	}
 	for i := range 4 {
-		skip := h.each(func(v float64) float64 { return fade[i] * v })
+		skip := h.Each(func(v float64) float64 { return fade[i] * v })
 		if i < 2 {
 			skip = merge(skip, n.Patches)
 		}
@@ -97,9 +101,9 @@ func (n *Network) decode(path string, h Maps, p *Pass, student bool) Maps {
 	}
 	y := n.conv(path+"/out", h, 1, 1, 1, true)
 	if n.Output == "sigmoid" {
-		return y.each(sigmoid)
+		return y.Each(sigmoid)
 	}
-	return y.each(math.Tanh)
+	return y.Each(math.Tanh)
 }
 
 // shortcut passes by a memory in training: m·y + (1-m)·x.
@@ -125,11 +129,11 @@ func (n *Network) Judge(x Maps) []float64 {
 			by = instance
 		}
 	}
-	h := n.conv("discriminator/in", x, 16, 5, 2, true).each(leaky)
+	h := n.conv("discriminator/in", x, 16, 5, 2, true).Each(leaky)
 	for j := range bits.Len(uint(x.H/8)) - 1 {
 		at := fmt.Sprint("discriminator/", j)
 		h = n.conv(at, h, min(16<<(j+1), n.Widest), 5, 2, true)
-		h = n.batchNorm(at+"/norm", h, by).each(leaky)
+		h = n.batchNorm(at+"/norm", h, by).Each(leaky)
 	}
 	var logits []float64
 	for b := range h.N {
@@ -138,23 +142,30 @@ func (n *Network) Judge(x Maps) []float64 {
 	return logits
 }
 
-// Losses are the terms of one step on images x before their weights, by the
-// names under which they are logged. updated is the network after the
-// discriminator's step, seen by the generator's.
-func (n *Network) Losses(x Maps, p *Pass, updated *Network) map[string]float64 {
-	losses := map[string]float64{
-		"discriminator/real":       crossEntropy(n.Judge(x), true),
-		"discriminator/fake":       crossEntropy(n.Judge(p.Recon), false),
-		"generator/adversarial":    crossEntropy(updated.Judge(p.Recon), true),
-		"generator/reconstruction": squared(p.Recon, x),
+// Losses are those of one step on images x, by the names under which they are
+// logged. after are the variables after the discriminator's step, seen by the
+// generator's; nil in iterations in which it takes none.
+func (n *Network) Losses(x Maps, p *Pass, t inpaint.Terms, after map[string][]float64) map[string]float64 {
+	l := map[string]float64{}
+	l["discriminator/real"] = crossEntropy(n.Judge(x), true)
+	l["discriminator/fake"] = crossEntropy(n.Judge(p.Recon), false)
+	l["discriminator"] = t.Discriminator * (l["discriminator/real"] + l["discriminator/fake"])
+	if after == nil {
+		return l
 	}
+	updated := *n
+	updated.Values = after
+	l["generator/adversarial"] = crossEntropy(updated.Judge(p.Recon), true)
+	l["generator/reconstruction"] = squared(p.Recon, x)
+	l["generator"] = t.Reconstruction*l["generator/reconstruction"] + t.Adversarial*l["generator/adversarial"]
 	if n.Teacher {
-		losses["generator/teacher"] = squared(p.Lesson, x)
+		l["generator/teacher"] = squared(p.Lesson, x)
 		for i := range p.Student {
-			losses["generator/distillation"] += squared(p.Student[i], p.Taught[i])
+			l["generator/distillation"] += squared(p.Student[i], p.Taught[i])
 		}
+		l["generator"] += t.Teacher*l["generator/teacher"] + t.Distillation*l["generator/distillation"]
 	}
-	return losses
+	return l
 }
 
 // squared is the mean squared difference.

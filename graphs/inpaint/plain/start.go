@@ -2,10 +2,12 @@ package plain
 
 import (
 	"hash/fnv"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,22 +17,26 @@ import (
 	"thorax/graphs/session"
 )
 
-// Start sets all variables of s to random values, none as training starts it,
-// and returns them.
+// networks tells whether a variable is one of the method, not of an optimiser
+// or the trainer.
+func networks(v *nn.Variable) bool {
+	top, _, _ := strings.Cut(v.Path, "/")
+	return v.DType == tf.Float && slices.Contains([]string{"generator", "discriminator", "verdict"}, top)
+}
+
+// Start sets the variables of networks and score to random values, none as
+// training starts it, and returns them. All others stay as they are.
 func Start(t testing.TB, s *nn.Scope, x *session.Session) map[string][]float64 {
 	t.Helper()
 	values := map[string][]float64{}
 	l := x.Loader()
 	for _, v := range s.Variables() {
-		var err error
-		if v.DType == tf.Int64 {
-			err = l.Set(v, session.Ints(v.Shape, make([]int64, v.Size())))
-		} else {
-			value := draw(v)
-			values[v.Path] = widen(value)
-			err = l.Set(v, session.Floats(v.Shape, value))
+		if !networks(v) {
+			continue
 		}
-		if err != nil {
+		value := draw(v)
+		values[v.Path] = Widen(value)
+		if err := l.Set(v, session.Floats(v.Shape, value)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -69,32 +75,51 @@ func draw(v *nn.Variable) []float32 {
 	return out
 }
 
-// Values returns the variables of s whose path starts with prefix.
-func Values(t testing.TB, s *nn.Scope, x *session.Session, prefix string) map[string][]float64 {
+// Values returns the variables of networks and score as they are now.
+func Values(t testing.TB, s *nn.Scope, x *session.Session) map[string][]float64 {
 	t.Helper()
-	var vars []*nn.Variable
-	for _, v := range s.Variables() {
-		if strings.HasPrefix(v.Path, prefix) && v.DType == tf.Float {
-			vars = append(vars, v)
-		}
-	}
+	vars := slices.DeleteFunc(s.Variables(), func(v *nn.Variable) bool { return !networks(v) })
 	got, err := x.Get(vars)
 	if err != nil {
 		t.Fatal(err)
 	}
 	values := map[string][]float64{}
 	for i, v := range vars {
-		values[v.Path] = widen(session.Values(got[i]))
+		values[v.Path] = Widen(session.Values(got[i]))
 	}
 	return values
 }
 
-func widen(v []float32) []float64 {
+// Widen returns v in float64.
+func Widen(v []float32) []float64 {
 	out := make([]float64, len(v))
 	for i, x := range v {
 		out[i] = float64(x)
 	}
 	return out
+}
+
+// Narrow returns v in float32.
+func Narrow(v []float64) []float32 {
+	out := make([]float32, len(v))
+	for i, x := range v {
+		out[i] = float32(x)
+	}
+	return out
+}
+
+// Step fails the test unless the losses of a step have the names in want, and
+// the values to a tolerance relative to each.
+func Step(t testing.TB, got, want map[string]float64, tolerance float64) {
+	t.Helper()
+	if a, b := slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)); !slices.Equal(a, b) {
+		t.Errorf("losses %v, want %v", a, b)
+	}
+	for name, w := range want {
+		if g := got[name]; !(math.Abs(g-w) <= tolerance*math.Abs(w)) {
+			t.Errorf("%s is %.8g, want %.8g", name, g, w)
+		}
+	}
 }
 
 // Near fails the test unless the difference of got and want is at most
