@@ -34,7 +34,8 @@ type plain struct{ chart }
 func (p *plain) draw(w io.Writer, format string) error { return p.chart.draw(w, format) }
 
 // dotsAndIntervals draws a line for each row: the interval over test images, the
-// seeds as small rings and their mean as a dot; dotted, what needs no model.
+// seeds as small rings and their mean as a dot; dashed, a row of an oracle; dotted, what
+// needs no model.
 func dotsAndIntervals(s *set, st *study) (painter, error) {
 	spec, ok := firstImageMetric(s)
 	if !ok {
@@ -60,6 +61,9 @@ func dotsAndIntervals(s *set, st *study) (painter, error) {
 		style := style(0, false)
 		if r.trivial() {
 			style.Color = color.Gray{0x80}
+		}
+		if r.oracle {
+			style.Dashes = dashes[1]
 		}
 		if ci, ok := st.interval(r, spec); ok {
 			line, err := plotter.NewLine(plotter.XYs{{X: ci.Low, Y: y}, {X: ci.High, Y: y}})

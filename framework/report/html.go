@@ -191,7 +191,7 @@ func newPageSet(s *set, st *study, t, byType *table, o Options) (pageSet, error)
 		}
 		if runs := r.complete(); len(runs) > 0 {
 			if h, ok := newHistogram(runs[0]); ok {
-				ps.Histograms = append(ps.Histograms, pageHistogram{Label: r.label, Rule: h.rule, Seed: runs[0].Run.Seed, SVG: h.svg()})
+				ps.Histograms = append(ps.Histograms, pageHistogram{Label: r.name(), Rule: h.rule, Seed: runs[0].Run.Seed, SVG: h.svg()})
 			}
 		}
 	}

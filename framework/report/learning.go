@@ -151,7 +151,7 @@ func (p *learning) add(r *run, log []record.Step, seed int, epoch float64) {
 	}
 	if auroc.points != nil {
 		best := slices.MaxFunc(auroc.points, func(a, b plotter.XY) int { return compareFloats(a.Y, b.Y) })
-		auroc.label += fmt.Sprintf(": %.3f last, %.3f best, at %s %.4g", auroc.points[len(auroc.points)-1].Y, best.Y, p.x, best.X)
+		auroc.label += fmt.Sprintf(": %.3f last, %.3f best, at %s %.3g", auroc.points[len(auroc.points)-1].Y, best.Y, p.x, best.X)
 		to := p.panel("learning curve: AUROC of the test images, an oracle's figure", "AUROC")
 		to.dots = true
 		to.lines = append(to.lines, auroc)

@@ -90,7 +90,7 @@ func TestLearning(t *testing.T) {
 	if !strings.Contains(auroc.title, "oracle") || auroc.y != "AUROC" || len(auroc.lines) != 2 {
 		t.Errorf("AUROC: %q, %q, %d lines", auroc.title, auroc.y, len(auroc.lines))
 	}
-	for seed, want := range []string{"seed 0: 0.750 last, 0.800 best, at epoch 2.667", "seed 1, failed: 0.900 last, 0.900 best, at epoch 4"} {
+	for seed, want := range []string{"seed 0: 0.750 last, 0.800 best, at epoch 2.67", "seed 1, failed: 0.900 last, 0.900 best, at epoch 4"} {
 		if got := auroc.lines[seed].label; got != want {
 			t.Errorf("seed %d: %q, want %q", seed, got, want)
 		}

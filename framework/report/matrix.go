@@ -121,7 +121,7 @@ func (m *matrix) note() string {
 func terminalMatrix(w io.Writer, s *set, st *study) error {
 	m, ok := st.newMatrix(s)
 	if !ok {
-		_, err := fmt.Fprintln(w, "No tests: fewer than two rows have scores of the same test images.")
+		_, err := fmt.Fprintf(w, "No tests: fewer than two rows%s have scores of the same test images.\n", mark(m != nil && m.oracle, ", without those of an oracle (†),"))
 		return err
 	}
 	out := tablewriter.NewTable(w, tablewriter.WithHeaderAutoFormat(tw.Off), tablewriter.WithRowAutoWrap(tw.WrapNone), tablewriter.WithHeaderAutoWrap(tw.WrapNone))

@@ -165,3 +165,28 @@ func TestOracleBySelection(t *testing.T) {
 		t.Error("the oracle's row is marked best, or is not ahead")
 	}
 }
+
+// Ranks over data sets leave the oracle's row out.
+func TestOracleHasNoRank(t *testing.T) {
+	root := t.TempDir()
+	for d, set := range []string{"phantom-32", "ct-32"} {
+		for row, label := range []string{"AE", "PaDiM", "AE, best test step (oracle)"} {
+			makeRun(t, root, d, set, row, 0, made{label: label, method: "ae", family: "reconstruction", shift: float64(row)})
+		}
+	}
+	entries, err := record.Find(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sets, err := collect(entries, Options{Metrics: []string{"auroc"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := criticalDifference(sets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(c.labels, "|"); got != "PaDiM|AE" {
+		t.Errorf("ranks of %s", got)
+	}
+}
