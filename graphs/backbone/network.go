@@ -71,17 +71,21 @@ func (n *network) conv(s *nn.Scope, x tf.Output, l layer) tf.Output {
 }
 
 func (n *network) convolve(s *nn.Scope, x, kernel tf.Output, l layer) tf.Output {
+	p := (l.kernel - 1) / 2
+	if !l.depthwise {
+		padding := nn.Same
+		if !n.same {
+			padding = nn.Symmetric(p)
+		}
+		return nn.Convolve(s, x, kernel, l.stride, padding)
+	}
 	padding := "SAME"
-	if p := (l.kernel - 1) / 2; !n.same && l.stride > 1 {
+	if !n.same && l.stride > 1 {
 		if padding = "VALID"; p > 0 {
 			x = pad(s, x, p)
 		}
 	}
-	strides := []int64{1, int64(l.stride), int64(l.stride), 1}
-	if l.depthwise {
-		return op.DepthwiseConv2dNative(s.Op("depthwise"), x, kernel, strides, padding)
-	}
-	return op.Conv2D(s.Op("conv"), x, kernel, strides, padding)
+	return op.DepthwiseConv2dNative(s.Op("depthwise"), x, kernel, []int64{1, int64(l.stride), int64(l.stride), 1}, padding)
 }
 
 // dense adds the linear layer key.weight [out,in], key.bias [out].

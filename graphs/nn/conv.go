@@ -97,8 +97,26 @@ func Conv2D(s *Scope, x tf.Output, c Conv) tf.Output {
 // Convolve is the convolution of x [B,H,W,C] with a given kernel [k,k,C,out]:
 // one shared by two layers, normalised, or constant.
 func Convolve(s *Scope, x, kernel tf.Output, stride int, pad Padding) tf.Output {
+	if Dim(s, kernel, 0) == 1 && stride > 1 && (pad == Same || pad == Valid) {
+		x, stride = subsample(s, x, stride), 1
+	}
 	x, padding := surround(s, x, Dim(s, kernel, 0), stride, pad)
 	return op.Conv2D(s.Op("conv"), x, kernel, strides(stride), padding)
+}
+
+// subsample takes every n-th row and column of x [B,H,W,C], from the first on.
+// A 1×1 convolution of stride n reads no others. TensorFlow's own, in its oneDNN
+// kernel for AVX2, writes beyond its memory where the channels are no multiple
+// of 8: the process dies of it sooner or later, or goes on with wrong numbers.
+func subsample(s *Scope, x tf.Output, n int) tf.Output {
+	h, w, c := Height(s, x), Width(s, x), Channels(s, x)
+	rows, cols := (h+n-1)/n, (w+n-1)/n
+	if rows*n != h || cols*n != w {
+		x = Pad(s, x, 0, rows*n-h, 0, cols*n-w)
+	}
+	x = Reshape(s, x, -1, rows, n, cols, n, c)
+	x = Slice(s, x, []int{0, 0, 0, 0, 0, 0}, []int{-1, -1, 1, -1, 1, -1})
+	return Reshape(s, x, -1, rows, cols, c)
 }
 
 func strides(n int) []int64 { return []int64{1, int64(n), int64(n), 1} }

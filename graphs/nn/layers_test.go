@@ -31,6 +31,7 @@ var layers = []layer{
 	{name: "conv k3 s2 same", shape: []int{2, 6, 6, 2}, apply: conv(nn.Conv{Out: 2, Kernel: 3, Stride: 2})},
 	{name: "conv k3 s2 p1", shape: []int{2, 6, 6, 2}, apply: conv(nn.Conv{Out: 2, Kernel: 3, Stride: 2, Pad: nn.Symmetric(1)})},
 	{name: "conv k5 s2 valid", shape: []int{2, 8, 8, 2}, apply: conv(nn.Conv{Out: 2, Kernel: 5, Stride: 2, Pad: nn.Valid, NoBias: true})},
+	{name: "conv k1 s2", shape: []int{2, 5, 4, 2}, apply: conv(nn.Conv{Out: 2, Kernel: 1, Stride: 2})},
 	{name: "conv dilated same", shape: []int{2, 7, 6, 2}, apply: conv(nn.Conv{Out: 2, Kernel: 3, Dilation: 2})},
 	{name: "conv dilated p3", shape: []int{1, 7, 8, 2}, apply: conv(nn.Conv{Out: 2, Kernel: 3, Dilation: 3, Pad: nn.Symmetric(3)})},
 	{name: "depthwise k3 s2 p1", shape: []int{2, 6, 6, 3}, apply: func(s *nn.Scope, x tf.Output) tf.Output {

@@ -2,6 +2,8 @@ package nn_test
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"testing"
 
 	tf "github.com/wamuir/graft/tensorflow"
@@ -110,6 +112,27 @@ func TestConvolutionValues(t *testing.T) {
 			}
 			nntest.Close(t, "convolution", got, want.v, 1e-5)
 		})
+	}
+}
+
+// TensorFlow's own 1×1 convolution with a stride corrupts memory on some
+// processors, in its gradient: no layer may ask for one.
+func TestNoStridedPoints(t *testing.T) {
+	for _, pad := range []nn.Padding{nn.Same, nn.Valid} {
+		s := nn.NewScope(1)
+		y := nn.Conv2D(s, drawn(1, 2, 6, 5, 2).constant(s), nn.Conv{Out: 3, Kernel: 1, Stride: 2, Pad: pad})
+		nn.VariableGradients(s, nn.SumAll(s, y), s.Trainable())
+		if err := s.Err(); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range s.Graph().Operations() {
+			if !strings.HasPrefix(o.Type(), "Conv2D") {
+				continue
+			}
+			if stride, err := o.Attr("strides"); err != nil || !slices.Equal(stride.([]int64), []int64{1, 1, 1, 1}) {
+				t.Errorf("%s has strides %v, %v", o.Type(), stride, err)
+			}
+		}
 	}
 }
 
