@@ -3,6 +3,7 @@ package train
 import (
 	"bufio"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +23,11 @@ func Peak() int64 {
 }
 
 // ResetPeak forgets the peak of earlier runs in this process, where it can.
-func ResetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
+func ResetPeak() {
+	debug.FreeOSMemory()
+	session.Trim()
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+}
 
 func procField(file, key string) string {
 	f, err := os.Open(file)
