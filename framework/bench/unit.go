@@ -129,7 +129,7 @@ func NewUnit(config []byte) (*Unit, error) {
 		return nil, err
 	}
 	for _, init := range b.inits { // in order: moments read the shape of their variable
-		if _, err := u.session.Run(nil, nil, []*tf.Operation{init}); err != nil {
+		if err := u.run(nil, init); err != nil {
 			return nil, err
 		}
 	}
@@ -147,11 +147,15 @@ func NewUnit(config []byte) (*Unit, error) {
 // Step runs one step and returns its time.
 func (u *Unit) Step() (time.Duration, error) {
 	start := time.Now()
-	err := session.Quietly(func() error {
-		_, err := u.session.Run(map[tf.Output]*tf.Tensor{u.index: u.batch}, nil, u.targets)
+	err := u.run(map[tf.Output]*tf.Tensor{u.index: u.batch}, u.targets...)
+	return time.Since(start), err
+}
+
+func (u *Unit) run(feeds map[tf.Output]*tf.Tensor, targets ...*tf.Operation) error {
+	return session.Quietly(func() error {
+		_, err := u.session.Run(feeds, nil, targets)
 		return err
 	})
-	return time.Since(start), err
 }
 
 // Best returns the best of n steps.
