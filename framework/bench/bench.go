@@ -74,7 +74,7 @@ func Run(ctx context.Context, w io.Writer, o Options) ([]Result, error) {
 	for _, b := range []struct {
 		method  string
 		measure func(context.Context, Options, time.Duration) ([]Result, error)
-	}{{"bootstrap", statistics}, {"ae", steps}, {"patchcore", patchcore}, {"simsid", simsid}, {"salient_ct", salient}} {
+	}{{"bootstrap", statistics}, {"ae", steps}, {"patchcore", patchcore}, {simsid.method, simsid.run}, {salient.method, salient.run}} {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, b.method) {
 			continue
 		}

@@ -29,7 +29,7 @@ func (t *trainer) mark(phase string) error {
 	if t.curve == nil {
 		t.curve, err = newScorer(t.method, t.Run.Seed, t.Run.Data.Size, t.Run.Train.ScoreBatch, t.options(), now)
 		if err == nil {
-			err = t.recall()
+			t.best, _, err = t.peak() // of a run that goes on
 		}
 	} else {
 		err = now.restore(t.curve.session, t.curve.scope)
@@ -43,10 +43,7 @@ func (t *trainer) mark(phase string) error {
 		t.Data.Pixels(data.Test, i, dst)
 		return nil
 	}, func(i int, score float32, _ []float32) error {
-		scores = append(scores, record.Score{
-			Split: data.Test.String(), Path: items[i].Path, Group: items[i].Group, Subtype: items[i].Subtype,
-			Abnormal: items[i].Abnormal, Score: float64(score),
-		})
+		scores = append(scores, scoreOf(items[i], data.Test, float64(score)))
 		return nil
 	})
 	if err != nil {
@@ -80,13 +77,6 @@ func (t *trainer) missed(phase string) error {
 		}
 	}
 	return errors.Join(err, t.mark(phase))
-}
-
-// recall finds the best point of the curve of a run that goes on.
-func (t *trainer) recall() error {
-	best, _, err := t.peak()
-	t.best = best
-	return err
 }
 
 // peak is the best point of the learning curve in the log: its AUROC and step,

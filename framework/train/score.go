@@ -33,9 +33,7 @@ func (r *runner) score(scan func(split data.Split, each func(i int, score float6
 			if !finite(m) {
 				return fmt.Errorf("the anomaly map of %s is not finite", item.Path)
 			}
-			scores = append(scores, record.Score{
-				Split: split.String(), Path: item.Path, Group: item.Group, Subtype: item.Subtype, Abnormal: item.Abnormal, Score: score,
-			})
+			scores = append(scores, scoreOf(item, split, score))
 			if m != nil && (pixel || r.Maps && split == data.Test) {
 				kept[split] = append(kept[split], slices.Clone(m))
 			}
@@ -79,6 +77,12 @@ func (r *runner) score(scan func(split data.Split, each func(i int, score float6
 		return err
 	}
 	return r.folder.WriteFigures(figures)
+}
+
+func scoreOf(item data.Item, split data.Split, score float64) record.Score {
+	return record.Score{
+		Split: split.String(), Path: item.Path, Group: item.Group, Subtype: item.Subtype, Abnormal: item.Abnormal, Score: score,
+	}
 }
 
 // regions adds the maps, the lesions and, where a metric asks for them, the lungs.
