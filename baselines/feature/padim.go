@@ -27,11 +27,11 @@ func init() {
 // Framework for Anomaly Detection and Localization", ICPR workshops 2020.
 type PaDiM struct {
 	Backbone    backbone.Backbone    `toml:"backbone"`
-	Taps        []string             `toml:"taps"`        // outputs of the backbone, finest first; repeated to its grid and joined
-	Channels    int                  `toml:"channels"`    // features kept, drawn from all by the run's seed; 0 keeps all
-	Regularizer float64              `toml:"regularizer"` // added to the diagonal of each covariance
-	Sigma       float64              `toml:"sigma"`       // of the Gaussian that smooths the map, in pixels
-	ImageScore  framework.ImageScore `toml:"image_score"` // of the smoothed map
+	Taps        []string             `toml:"taps"`                       // outputs of the backbone, finest first; repeated to its grid and joined
+	Channels    int                  `toml:"channels"`                   // features kept, drawn from all by the run's seed; 0 keeps all
+	Regularizer float64              `toml:"regularizer"`                // added to the diagonal of each covariance
+	Sigma       float64              `toml:"sigma"`                      // of the Gaussian that smooths the map, in pixels
+	ImageScore  framework.ImageScore `toml:"image_score" enters:"score"` // of the smoothed map
 }
 
 // NewPaDiM returns PaDiM with the defaults of the paper, on EfficientNet-Lite0.

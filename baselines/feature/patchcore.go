@@ -28,14 +28,14 @@ func init() {
 // CVPR 2022.
 type PatchCore struct {
 	Backbone     backbone.Backbone    `toml:"backbone"`
-	Taps         []string             `toml:"taps"`          // outputs of the backbone, finest first; brought to its grid
-	Embedding    string               `toml:"embedding"`     // concat: 3×3 means, joined; official: 3×3 patches pooled to 1024 features, of two taps
-	CoresetRatio float64              `toml:"coreset_ratio"` // share of the patches that the memory keeps
-	Projection   int                  `toml:"projection"`    // dimensions in which the coreset is chosen
-	MaxPatches   int                  `toml:"max_patches"`   // patches the coreset is chosen from, drawn uniformly; 0: all
-	Neighbours   int                  `toml:"neighbours"`    // b of the reweighting
-	Sigma        float64              `toml:"sigma"`         // of the Gaussian that smooths the map, in pixels
-	ImageScore   framework.ImageScore `toml:"image_score"`   // reweight (eq. 7) or max, of the patches; mean or topk_mean, of the map
+	Taps         []string             `toml:"taps"`                       // outputs of the backbone, finest first; brought to its grid
+	Embedding    string               `toml:"embedding"`                  // concat: 3×3 means, joined; official: 3×3 patches pooled to 1024 features, of two taps
+	CoresetRatio float64              `toml:"coreset_ratio"`              // share of the patches that the memory keeps
+	Projection   int                  `toml:"projection"`                 // dimensions in which the coreset is chosen
+	MaxPatches   int                  `toml:"max_patches"`                // patches the coreset is chosen from, drawn uniformly; 0: all
+	Neighbours   int                  `toml:"neighbours"`                 // b of the reweighting
+	Sigma        float64              `toml:"sigma"`                      // of the Gaussian that smooths the map, in pixels
+	ImageScore   framework.ImageScore `toml:"image_score" enters:"score"` // reweight (eq. 7) or max, of the patches; mean or topk_mean, of the map
 }
 
 // Reweight is the image score of eq. 6 and 7: the largest patch distance,

@@ -15,12 +15,12 @@ import (
 // layers each way, four transposed convolutions. Convolutions have no bias,
 // linear layers have; "BR" below is batch norm and ReLU.
 type Autoencoder struct {
-	Width      int                  `toml:"width"`       // channels of the first stage; 2, 4 and 4 times as many follow
-	Hidden     int                  `toml:"hidden"`      // units beside the code
-	Latent     int                  `toml:"latent"`      // length of the code; small, or lesions are reproduced too
-	Depth      int                  `toml:"depth"`       // convolutions a stage; the reference's network has 1
-	Bottleneck string               `toml:"bottleneck"`  // linear, or spatial: 1×1 convolutions
-	ImageScore framework.ImageScore `toml:"image_score"` // from map to image
+	Width      int                  `toml:"width"`                      // channels of the first stage; 2, 4 and 4 times as many follow
+	Hidden     int                  `toml:"hidden"`                     // units beside the code
+	Latent     int                  `toml:"latent"`                     // length of the code; small, or lesions are reproduced too
+	Depth      int                  `toml:"depth"`                      // convolutions a stage; the reference's network has 1
+	Bottleneck string               `toml:"bottleneck"`                 // linear, or spatial: 1×1 convolutions
+	ImageScore framework.ImageScore `toml:"image_score" enters:"score"` // from map to image
 	Adam       optim.Adam           `toml:"adam"`
 }
 

@@ -28,19 +28,19 @@ func init() {
 // size are painted anew from queues of the latest features of their place, and
 // a discriminator's verdict on the reconstruction is the score.
 type SQUID struct {
-	Width         int           `toml:"width"`         // channels of the first stage, doubled by each of the four after it
-	Tile          int           `toml:"tile"`          // side of a tile in pixels, a multiple of 16; the image's side is a multiple of it
-	Items         int           `toml:"items"`         // items of a queue, and of a matrix of the decoder
-	TopK          int           `toml:"top_k"`         // items that may enter a read; the last of them is dropped
-	Mask          float64       `toml:"mask"`          // share of positions that pass through the memories in training, more than 0 to 1
-	DiscNorm      string        `toml:"disc_norm"`     // of the discriminator in scoring: instance (each image by its own statistics, as published) or running
-	Loss          inpaint.Terms `toml:"loss"`          // weights of the terms
-	Generating    optim.Adam    `toml:"generator"`     // of generator, memories and teacher; schedule.hold = 0 is an epoch
-	Discriminates optim.Adam    `toml:"discriminator"` // of the discriminator
-	Critic        int           `toml:"critic"`        // updates of the discriminator for each of the generator
-	Augment       bool          `toml:"augment"`       // in training, shift by up to 5 % and scale by 0.95 to 1.05
-	Statistics    string        `toml:"score_stats"`   // training images behind μ and σ of the score: first201 or all; no rank depends on them
-	Scale         string        `toml:"score"`         // logit: -v, v the verdict, in the order of the published score but without ties; or release: 1-φ
+	Width         int           `toml:"width"`                // channels of the first stage, doubled by each of the four after it
+	Tile          int           `toml:"tile"`                 // side of a tile in pixels, a multiple of 16; the image's side is a multiple of it
+	Items         int           `toml:"items"`                // items of a queue, and of a matrix of the decoder
+	TopK          int           `toml:"top_k"`                // items that may enter a read; the last of them is dropped
+	Mask          float64       `toml:"mask"`                 // share of positions that pass through the memories in training, more than 0 to 1
+	DiscNorm      string        `toml:"disc_norm"`            // of the discriminator in scoring: instance (each image by its own statistics, as published) or running
+	Loss          inpaint.Terms `toml:"loss"`                 // weights of the terms
+	Generating    optim.Adam    `toml:"generator"`            // of generator, memories and teacher; schedule.hold = 0 is an epoch
+	Discriminates optim.Adam    `toml:"discriminator"`        // of the discriminator
+	Critic        int           `toml:"critic"`               // updates of the discriminator for each of the generator
+	Augment       bool          `toml:"augment"`              // in training, shift by up to 5 % and scale by 0.95 to 1.05
+	Statistics    string        `toml:"score_stats"`          // training images behind μ and σ of the score: first201 or all; no rank depends on them
+	Scale         string        `toml:"score" enters:"score"` // logit: -v, v the verdict, in the order of the published score but without ties; or release: 1-φ
 }
 
 // NewSQUID returns SQUID with the released settings for ZhangLab.

@@ -23,8 +23,8 @@ func init() {
 // squared residual.
 type VAE struct {
 	Autoencoder
-	KL          float64 `toml:"kl"`           // weight of the divergence, a mean over the code's dimensions
-	TestSamples int     `toml:"test_samples"` // reconstructions averaged in scoring; 0: one, of the mean code
+	KL          float64 `toml:"kl"`                          // weight of the divergence, a mean over the code's dimensions
+	TestSamples int     `toml:"test_samples" enters:"score"` // reconstructions averaged in scoring; 0: one, of the mean code
 }
 
 // NewVAE returns a VAE with the defaults of the reference.

@@ -35,10 +35,10 @@ type VQVAE struct {
 	Residual     int                  `toml:"residual"` // channels inside a residual layer
 	Length       int                  `toml:"length"`   // of a code
 	Quantiser    quantise.Quantiser   `toml:"quantiser"`
-	Error        string               `toml:"error"`         // l2 or l1, in scoring
-	LatentWeight float64              `toml:"latent_weight"` // λ of the distance to the nearest code in the score; 0: none
-	ImageScore   framework.ImageScore `toml:"image_score"`   // from map to image
-	Augment      bool                 `toml:"augment"`       // in training, shift by up to 5 % and scale by 0.95 to 1.05
+	Error        string               `toml:"error"`                      // l2 or l1, in scoring
+	LatentWeight float64              `toml:"latent_weight"`              // λ of the distance to the nearest code in the score; 0: none
+	ImageScore   framework.ImageScore `toml:"image_score" enters:"score"` // from map to image
+	Augment      bool                 `toml:"augment"`                    // in training, shift by up to 5 % and scale by 0.95 to 1.05
 	Adam         optim.Adam           `toml:"adam"`
 }
 

@@ -38,11 +38,11 @@ type CutPaste struct {
 	WidthScale float64 `toml:"width_scale"` // of all widths of the ResNet-18; 0.25 has 128 features instead of 512
 	HeadLayers int     `toml:"head_layers"` // hidden layers of the projection head; 0 to 16
 	Patches
-	Density      string               `toml:"density"`       // image score: gde (Gaussian), kde (kernels), or classifier: 1 - probability of normal
-	KDEBandwidth string               `toml:"kde_bandwidth"` // fixed: 1; google: from the variance of the embeddings
-	Map          string               `toml:"map"`           // gradcam or none
-	CAMTarget    string               `toml:"cam_target"`    // what gradcam explains: score, or logit: log-odds of a synthetic anomaly
-	ImageScore   framework.ImageScore `toml:"image_score"`   // from map to image; "": the density, as in the paper
+	Density      string               `toml:"density"`                    // image score: gde (Gaussian), kde (kernels), or classifier: 1 - probability of normal
+	KDEBandwidth string               `toml:"kde_bandwidth"`              // fixed: 1; google: from the variance of the embeddings
+	Map          string               `toml:"map"`                        // gradcam or none
+	CAMTarget    string               `toml:"cam_target"`                 // what gradcam explains: score, or logit: log-odds of a synthetic anomaly
+	ImageScore   framework.ImageScore `toml:"image_score" enters:"score"` // from map to image; "": the density, as in the paper
 	SGD          optim.SGD            `toml:"sgd"`
 }
 

@@ -33,8 +33,8 @@ type FPI struct {
 	Halvings    int  `toml:"halvings"`    // stages that halve the side; 5 for images of 512
 	Standardise bool `toml:"standardise"` // images get mean 0 and variance 1, each by itself
 	Squares
-	BNMomentum float64              `toml:"bn_momentum"` // share of a batch in the running statistics of batch norm
-	ImageScore framework.ImageScore `toml:"image_score"` // from map to image
+	BNMomentum float64              `toml:"bn_momentum"`                // share of a batch in the running statistics of batch norm
+	ImageScore framework.ImageScore `toml:"image_score" enters:"score"` // from map to image
 	Adam       optim.Adam           `toml:"adam"`
 }
 

@@ -180,9 +180,10 @@ func decodeNumber(path string, value any, dst reflect.Value) error {
 
 // field is one settable key of a struct.
 type field struct {
-	key   string
-	value reflect.Value
-	omit  bool // of a written table: tagged omitzero, and zero
+	key     string
+	value   reflect.Value
+	omit    bool // of a written table: tagged omitzero, and zero
+	scoring bool // tagged enters:"score"
 }
 
 // fieldsOf lists the keys of a struct in order: the toml tag or else the field's
@@ -193,15 +194,15 @@ func fieldsOf(v reflect.Value) []field {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		key, option, _ := strings.Cut(f.Tag.Get("toml"), ",")
-		omit := option == "omitzero" && v.Field(i).IsZero()
+		omit, scoring := option == "omitzero" && v.Field(i).IsZero(), f.Tag.Get("enters") == "score"
 		switch {
 		case key == "-" || !f.IsExported():
 		case key == "" && f.Anonymous && f.Type.Kind() == reflect.Struct:
 			fields = append(fields, fieldsOf(v.Field(i))...)
 		case key == "":
-			fields = append(fields, field{strings.ToLower(f.Name), v.Field(i), omit})
+			fields = append(fields, field{strings.ToLower(f.Name), v.Field(i), omit, scoring})
 		default:
-			fields = append(fields, field{key, v.Field(i), omit})
+			fields = append(fields, field{key, v.Field(i), omit, scoring})
 		}
 	}
 	return fields

@@ -35,6 +35,27 @@ func (r Run) Hash() string {
 	if err != nil {
 		panic("config: hash of a run that was not made by Runs: " + err.Error())
 	}
+	return digest(keys)
+}
+
+// Training identifies what the run's variables depend on: Hash without the keys
+// that enter the score alone.
+func (r Run) Training() string {
+	keys, err := r.relevant()
+	if err != nil {
+		panic("config: hash of a run that was not made by Runs: " + err.Error())
+	}
+	delete(keys, "train.score_batch")
+	for _, f := range fieldsOf(reflect.ValueOf(r.Keys).Elem()) {
+		if f.scoring {
+			delete(keys, join("method", f.key))
+		}
+	}
+	return digest(keys)
+}
+
+// digest is the first 16 hexadecimal digits of the SHA-256 over keys and values.
+func digest(keys map[string]any) string {
 	sum := sha256.New()
 	for _, k := range sortedKeys(keys) {
 		fmt.Fprintf(sum, "%s = %s\n", k, keys[k])

@@ -300,7 +300,11 @@ func rowNotes(r *row) []string {
 		notes = append(notes, r.otherImages)
 	}
 	for _, run := range r.complete() {
-		for _, note := range run.Run.Notes {
+		all := run.Run.Notes
+		if as := run.Run.TrainedAs; as != "" {
+			all = append(slices.Clone(all), fmt.Sprintf("trained once, as %s: only the scoring differs, and the cost of training is that row's", as))
+		}
+		for _, note := range all {
 			if !slices.Contains(notes, note) {
 				notes = append(notes, note)
 			}

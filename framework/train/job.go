@@ -128,7 +128,7 @@ func (r *runner) do() error {
 	c := r.Run
 	r.run = record.Run{
 		Status: record.Running, Experiment: c.Experiment, Title: c.Title, Data: c.Data.Name, Method: c.Method,
-		Label: c.Label, Family: r.Info.Family, Row: c.Row, Seed: int64(c.Seed), Hash: c.Hash(), Revision: r.Revision,
+		Label: c.Label, Family: r.Info.Family, Row: c.Row, Seed: int64(c.Seed), Hash: c.Hash(), Training: c.Training(), Revision: r.Revision,
 		TensorFlow: tf.Version(), Go: runtime.Version(), CPU: cpuName(), Threads: c.Train.Threads, Precision: c.Train.Precision,
 		OneDNN:  os.Getenv("TF_ENABLE_ONEDNN_OPTS"),
 		Started: time.Now().UTC().Truncate(time.Second), Notes: r.Notes,
@@ -140,6 +140,9 @@ func (r *runner) do() error {
 	}
 	if n, ok := c.Keys.(interface{ Notes() []string }); ok {
 		r.run.Notes = append(r.run.Notes, n.Notes()...)
+	}
+	if old, err := r.folder.Run(); err == nil && old.Hash == r.run.Hash {
+		r.run.TrainedAs = old.TrainedAs
 	}
 	if err := r.folder.WriteRun(r.run); err != nil {
 		return err

@@ -30,6 +30,11 @@ func (r *runner) train(m framework.Method) (*checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	if at == nil {
+		if twin, err := r.adopt(m, len(p.phases)); twin != nil || err != nil {
+			return twin, err
+		}
+	}
 	x, err := session.New(p.scope, r.options())
 	if err != nil {
 		return nil, err

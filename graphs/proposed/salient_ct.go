@@ -44,7 +44,7 @@ type SalientCT struct {
 	Stage1      float64            `toml:"stage1"`            // share of the experiment's steps, more than 0 and less than 1
 	Learn       optim.AdamW        `toml:"stage1_optimizer"`
 	Adam        optim.Adam         `toml:"stage2_optimizer"`
-	Scale       string             `toml:"score"` // image score: mean or sum of the map, or stage1, for which there is no stage 2: the reconstruction error of the VQ-VAE
+	Scale       string             `toml:"score" enters:"score"` // image score: mean or sum of the map, or stage1, for which there is no stage 2: the reconstruction error of the VQ-VAE
 }
 
 // SalientTerms are the weights of the terms of stage 2.

@@ -33,16 +33,16 @@ func init() {
 // reconstructions, notices.
 type SimSID struct {
 	inpaint.Generator
-	HideTiles     float64       `toml:"hide_tiles"`    // with inpainting = "pixel": probability that a tile of the input is hidden in training, 0 to 1
-	DiscNorm      string        `toml:"disc_norm"`     // of the discriminator in scoring: instance (each image by its own statistics, as published) or running
-	Loss          inpaint.Terms `toml:"loss"`          // weights of the terms
-	Generating    optim.Adam    `toml:"generator"`     // of generator, memories and teacher; schedule.hold = 0 is an epoch
-	Discriminates optim.Adam    `toml:"discriminator"` // of the discriminator; schedule.hold = 0 is an epoch
-	Critic        int           `toml:"critic"`        // updates of the discriminator for each of the generator
-	Augment       bool          `toml:"augment"`       // in training, shift by up to 5 % and scale by 0.95 to 1.05
-	Statistics    string        `toml:"score_stats"`   // training images behind μ and σ of the score: all or first201; no rank depends on them
-	Scale         string        `toml:"score"`         // logit: -v, v the verdict, in the order of the released score but without ties; release: 1-φ; paper: φ as printed, which is larger for normal images
-	Map           string        `toml:"map"`           // none, as published; residual: |x-x̂|; or gradcam: of the discriminator's last maps. Neither is part of the method
+	HideTiles     float64       `toml:"hide_tiles"`           // with inpainting = "pixel": probability that a tile of the input is hidden in training, 0 to 1
+	DiscNorm      string        `toml:"disc_norm"`            // of the discriminator in scoring: instance (each image by its own statistics, as published) or running
+	Loss          inpaint.Terms `toml:"loss"`                 // weights of the terms
+	Generating    optim.Adam    `toml:"generator"`            // of generator, memories and teacher; schedule.hold = 0 is an epoch
+	Discriminates optim.Adam    `toml:"discriminator"`        // of the discriminator; schedule.hold = 0 is an epoch
+	Critic        int           `toml:"critic"`               // updates of the discriminator for each of the generator
+	Augment       bool          `toml:"augment"`              // in training, shift by up to 5 % and scale by 0.95 to 1.05
+	Statistics    string        `toml:"score_stats"`          // training images behind μ and σ of the score: all or first201; no rank depends on them
+	Scale         string        `toml:"score" enters:"score"` // logit: -v, v the verdict, in the order of the released score but without ties; release: 1-φ; paper: φ as printed, which is larger for normal images
+	Map           string        `toml:"map" enters:"score"`   // none, as published; residual: |x-x̂|; or gradcam: of the discriminator's last maps. Neither is part of the method
 }
 
 // NewSimSID returns SimSID as the paper has it (§4.2, §5.2), with the losses of

@@ -1,0 +1,118 @@
+package train
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	tf "github.com/wamuir/graft/tensorflow"
+	"github.com/wamuir/graft/tensorflow/op"
+
+	"thorax/framework"
+	"thorax/framework/record"
+	"thorax/graphs/nn"
+)
+
+// adopt gives a run that has no checkpoint yet that of its twin: a finished run
+// of the same experiment, images, seed and program whose keys differ in scoring
+// alone, and which went through at least as many phases. Training would have given
+// the same bits. It returns nil where there is no twin, where the user asked for a repetition, and where a learning curve is
+// wanted, because a curve is one of scores.
+func (r *runner) adopt(m framework.Method, phases int) (*checkpoint, error) {
+	r.run.TrainedAs = ""
+	if r.Redo || r.Run.Train.CurveEvery > 0 || r.Data == nil {
+		return nil, nil
+	}
+	own := r.Dir()
+	rows := filepath.Dir(filepath.Dir(own))
+	entries, err := os.ReadDir(rows)
+	if err != nil {
+		return nil, nil
+	}
+	for _, e := range entries {
+		dir := filepath.Join(rows, e.Name(), filepath.Base(own))
+		if dir == own {
+			continue
+		}
+		f, err := record.Open(dir)
+		if err != nil {
+			continue
+		}
+		twin, err := f.Run()
+		if err != nil || !r.shares(twin) {
+			continue
+		}
+		c, err := load(f.Path("checkpoint", finalName))
+		if err != nil || c.phase < phases || !r.scorable(m, c) {
+			continue
+		}
+		r.run.TrainedAs = cmp.Or(twin.TrainedAs, twin.Label)
+		if err := r.folder.WriteRun(r.run); err != nil { // before the checkpoint, which a killed run would take for its own
+			return nil, err
+		}
+		if err := r.take(f, twin); err != nil {
+			return nil, err
+		}
+		r.Progress.Note(fmt.Sprintf("%s: trained already, as %s; only the scoring differs", r.Run.Label, r.run.TrainedAs))
+		return c, nil
+	}
+	return nil, nil
+}
+
+// shares reports whether training this run would repeat that of twin.
+func (r *runner) shares(twin record.Run) bool {
+	now := r.run
+	return twin.Status == record.Complete && twin.Training == now.Training && twin.Fingerprint == now.Fingerprint &&
+		twin.Revision == now.Revision && twin.TensorFlow == now.TensorFlow && twin.CPU == now.CPU && twin.OneDNN == now.OneDNN
+}
+
+// scorable reports whether c has all variables that scoring reads: a key may also
+// leave out what its score does not need.
+func (r *runner) scorable(m framework.Method, c *checkpoint) bool {
+	s := nn.NewScope(r.Run.Seed)
+	size := int64(r.Run.Data.Size)
+	x := op.Placeholder(s.In("inputs").Op("image"), tf.Float, op.PlaceholderShape(tf.MakeShape(int64(r.Run.Train.ScoreBatch), size, size, 1)))
+	m.Score(s.Inference(), x)
+	if s.Err() != nil {
+		return false
+	}
+	for _, v := range s.Variables() {
+		if _, ok := c.arrays[v.Path]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// take copies log and checkpoint of a twin, the checkpoint last.
+func (r *runner) take(twin *record.Folder, run record.Run) error {
+	log, err := os.ReadFile(twin.Path("train.jsonl"))
+	if err == nil {
+		err = r.folder.WriteFile("train.jsonl", func(w io.Writer) error {
+			_, err := w.Write(log)
+			return err
+		})
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	final := r.folder.Path("checkpoint", finalName)
+	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
+		return err
+	}
+	if os.Link(twin.Path("checkpoint", finalName), final) == nil { // no bytes where the file system can
+		return nil
+	}
+	return r.folder.WriteFile("checkpoint/"+finalName, func(w io.Writer) error {
+		f, err := os.Open(twin.Path("checkpoint", finalName))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(w, f)
+		return err
+	})
+}
