@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"thorax/framework/data"
+	"thorax/framework/spell"
 )
 
 // Methods gives access to the registered methods.
@@ -149,7 +150,7 @@ func choice(value string, allowed []string) string {
 	if slices.Contains(allowed, value) {
 		return ""
 	}
-	if near := nearest(value, allowed); near != "" {
+	if near := spell.Nearest(value, allowed); near != "" {
 		return fmt.Sprintf("%q; did you mean %q?", value, near)
 	}
 	return fmt.Sprintf("%q, need one of %s", value, list(allowed))

@@ -496,19 +496,6 @@ func TestSlug(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	for _, tt := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"", "abc", 3}, {"latnet", "latent", 1}, {"kitten", "sitting", 3}, {"ab", "ba", 1}, {"same", "same", 0},
-	} {
-		if got := distance(tt.a, tt.b); got != tt.want || distance(tt.b, tt.a) != tt.want {
-			t.Errorf("distance(%q, %q) = %d, want %d both ways", tt.a, tt.b, got, tt.want)
-		}
-	}
-}
-
 func TestPositions(t *testing.T) {
 	const text = `a.b = 1 # "c = 2"
 "x.y" = ''' [t]

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"thorax/framework/spell"
 )
 
 // wrong is a value that does not fit, at its path; a document adds the line.
@@ -246,7 +248,7 @@ func unknown(path, key string, valid []string) error {
 	if path != key && (key == "seeds" || key == "title") {
 		return wrongf(path, "unknown key; %s belongs above the first table of the file", key)
 	}
-	if near := nearest(key, valid); near != "" {
+	if near := spell.Nearest(key, valid); near != "" {
 		return wrongf(path, "unknown key; did you mean %s?", near)
 	}
 	if len(valid) == 0 {
@@ -257,46 +259,6 @@ func unknown(path, key string, valid []string) error {
 
 func list(names []string) string {
 	return strings.Join(slices.Sorted(slices.Values(names)), ", ")
-}
-
-// nearest returns the name with the smallest edit distance to s if that is at
-// most a third of the longer one's length or one edit, otherwise "". The first
-// in alphabetical order wins a tie.
-func nearest(s string, names []string) string {
-	best, least := "", math.MaxInt
-	for _, name := range slices.Sorted(slices.Values(names)) {
-		d := distance(s, name)
-		if d < least && d <= max(1, max(len(s), len(name))/3) {
-			best, least = name, d
-		}
-	}
-	return best
-}
-
-// distance is the edit distance with insertion, deletion, substitution and the
-// transposition of neighbours (optimal string alignment), over bytes of names cut
-// at 64.
-func distance(a, b string) int {
-	a, b = a[:min(len(a), 64)], b[:min(len(b), 64)]
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last, row = last, row, before
-	}
-	return last[len(b)]
 }
 
 func sortedKeys(table map[string]any) []string {

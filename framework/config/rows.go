@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"thorax/framework/data"
+	"thorax/framework/spell"
 )
 
 // entry is a row before its keys are decoded into the method's struct.
@@ -240,7 +241,7 @@ func applyPreset(target reflect.Value, name, path string) error {
 }
 
 func suggest(what, name string, valid []string) string {
-	if near := nearest(name, valid); near != "" {
+	if near := spell.Nearest(name, valid); near != "" {
 		return fmt.Sprintf("%s %q; did you mean %q?", what, name, near)
 	}
 	return fmt.Sprintf("%s %q, need one of %s", what, name, list(valid))

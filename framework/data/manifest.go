@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"thorax/framework/spell"
 )
 
 var manifestColumns = []string{"path", "split", "label", "subtype", "group", "mask", "lungs"}
@@ -42,7 +44,7 @@ func parseManifest(r io.Reader) ([]listed, error) {
 		h = strings.ToLower(strings.TrimSpace(strings.TrimPrefix(h, "\ufeff")))
 		if !slices.Contains(manifestColumns, h) {
 			hint := ""
-			if near := suggest(h, manifestColumns); near != "" {
+			if near := spell.Nearest(strings.ToLower(h), manifestColumns); near != "" {
 				hint = fmt.Sprintf(" (did you mean %q?)", near)
 			}
 			return nil, fmt.Errorf("line 1: unknown column %q%s; known: %s", h, hint, strings.Join(manifestColumns, ", "))

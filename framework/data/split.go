@@ -141,38 +141,6 @@ func Order(seed uint64, epoch, n int) []int {
 	return rand.New(rand.NewPCG(seed, uint64(epoch))).Perm(n)
 }
 
-// suggest returns the word nearest to a mistyped one, or "".
-func suggest(word string, words []string) string {
-	best, at := "", 3
-	for _, w := range words {
-		if d := editDistance(strings.ToLower(word), w); d < at {
-			best, at = w, d
-		}
-	}
-	return best
-}
-
-// editDistance counts the insertions, deletions and substitutions between two words.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
-}
-
 // cleanPath checks a path of a manifest: relative, inside the root, with '/'.
 func cleanPath(p string) (string, bool) {
 	c := path.Clean(p)

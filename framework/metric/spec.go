@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"thorax/framework/spell"
 )
 
 // A Spec is one metric with one definition. Specs of the same definition and
@@ -183,31 +185,10 @@ func unknown(name string) error {
 	word, _, _ := strings.Cut(name, "@")
 	far := func(valid string) int { // what is measured counts more than the rule
 		base, _, _ := strings.Cut(valid, "@")
-		return 3*distance(word, base) + distance(name, valid)
+		return 3*spell.Distance(word, base) + spell.Distance(name, valid)
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return far(a) - far(b) })
 	return fmt.Errorf("metric %q: unknown, nearest: %s", name, strings.Join(names[:4], ", "))
-}
-
-// distance is the Levenshtein distance of two short words.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // ID names the definition, not the spelling: auroc/mann-whitney,
