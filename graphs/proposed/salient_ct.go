@@ -39,12 +39,15 @@ type SalientCT struct {
 	Classifier  salient.Classifier `toml:"classifier"`        // of replaced positions
 	Positions   string             `toml:"positions"`         // replaced in stage 2: salient, variance (its first term alone) or random, anew in each step
 	Reliability string             `toml:"reliability"`       // weights of anomalous positions: full, variance (without the mean residual) or none
+	Whole       float64            `toml:"whole,omitzero"`    // share of the images of a batch that stage 2 replaces nothing in, so that the classifier also sees salient positions that are normal; published: 0
 	Restore     bool               `toml:"restore_corrupted"` // the first decoder also sees the replaced codes, which moves its batch norms and nothing else
 	Loss        SalientTerms       `toml:"loss"`              // weights of the terms of stage 2
 	Stage1      float64            `toml:"stage1"`            // share of the experiment's steps, more than 0 and less than 1
 	Learn       optim.AdamW        `toml:"stage1_optimizer"`
 	Adam        optim.Adam         `toml:"stage2_optimizer"`
-	Scale       string             `toml:"score" enters:"score"` // image score: mean or sum of the map, or stage1, for which there is no stage 2: the reconstruction error of the VQ-VAE
+	Map         string             `toml:"map" enters:"score"`       // weighted: the residual by the classifier's probability; or one of them alone: probability, residual
+	Threshold   float64            `toml:"threshold" enters:"score"` // probabilities below it count as 0
+	Scale       string             `toml:"score" enters:"score"`     // image score: mean or sum of the map, or stage1, for which there is no stage 2: the reconstruction error of the VQ-VAE
 }
 
 // SalientTerms are the weights of the terms of stage 2.
@@ -80,7 +83,8 @@ func NewSalientCT() *SalientCT {
 		Quantiser: quantise.RQVAE(), Classifier: salient.Classifier{Layers: 12, Heads: 16, Dropout: 0.1},
 		Positions: "salient", Reliability: "full", Restore: true,
 		Loss:   SalientTerms{Reconstruction: 2, Repair: 2, Normal: 1, Anomalous: 1},
-		Stage1: 1. / 3, Learn: optim.NewAdamW(1e-4, 0), Adam: optim.NewAdam(1e-4), Scale: "mean",
+		Stage1: 1. / 3, Learn: optim.NewAdamW(1e-4, 0), Adam: optim.NewAdam(1e-4),
+		Map: "weighted", Threshold: 0.5, Scale: "mean",
 	}
 	m.Learn.Beta1, m.Learn.Beta2 = 0.5, 0.9
 	return m
@@ -100,6 +104,7 @@ func (m *SalientCT) Check() error {
 	}{
 		{"positions", m.Positions, []string{"salient", "variance", "random"}},
 		{"reliability", m.Reliability, []string{"full", "variance", "none"}},
+		{"map", m.Map, []string{"weighted", "probability", "residual"}},
 		{"score", m.Scale, []string{"mean", "sum", "stage1"}},
 	} {
 		if !slices.Contains(f.allowed, f.value) {
@@ -127,6 +132,12 @@ func (m *SalientCT) Check() error {
 	if !(m.Stage1 > 0 && m.Stage1 < 1) && !(m.Scale == "stage1" && m.Stage1 == 1) {
 		return fmt.Errorf("stage1: %g, need more than 0 and less than 1, or 1 with score = \"stage1\"", m.Stage1)
 	}
+	if !(m.Whole >= 0 && m.Whole < 1) {
+		return fmt.Errorf("whole: %g, need at least 0 and less than 1", m.Whole)
+	}
+	if !(m.Threshold >= 0 && m.Threshold <= 1) {
+		return fmt.Errorf("threshold: %g, need 0 to 1", m.Threshold)
+	}
 	if err := m.Learn.Check(); err != nil {
 		return fmt.Errorf("stage1_optimizer.%w", err)
 	}
@@ -134,6 +145,18 @@ func (m *SalientCT) Check() error {
 		return fmt.Errorf("stage2_optimizer.%w", err)
 	}
 	return nil
+}
+
+// Notes say what of a run is no part of the published method.
+func (m *SalientCT) Notes() []string {
+	var notes []string
+	if m.Whole > 0 {
+		notes = append(notes, fmt.Sprintf("stage 2 leaves %g of the images whole: no part of the published method", m.Whole))
+	}
+	if m.Scale != "stage1" && (m.Map != "weighted" || m.Threshold != 0.5) {
+		notes = append(notes, fmt.Sprintf("the map is %s with a threshold of %g on the probability: no part of the published method, whose map is weighted with 0.5", m.Map, m.Threshold))
+	}
+	return notes
 }
 
 // encode returns the features z [B,S/8,S/8,512] of images and their codes.
@@ -313,6 +336,13 @@ func (m *SalientCT) play(s *nn.Scope, x tf.Output, c candidates) synthesis {
 	f := synthesis{draw: nn.RandomUniform(s.In("draw"), nn.Shape(s, c.pool)...)}
 	f.chosen = r.Choose(s, c.pool, c.code, c.order, f.draw)
 	f.replaced, f.mask = salient.Replace(s, c.q, c.codebook, c.order, f.chosen)
+	whole := int(m.Whole * float64(nn.Batch(s, x)))
+	if m.Whole > 0 && whole == 0 {
+		s.Fail("whole: %g of %d images is none; need a larger share or batch", m.Whole, nn.Batch(s, x))
+	}
+	if whole > 0 { // the first images of the batch
+		f.replaced, f.mask = salient.LeaveWhole(s, c.q, f.replaced, f.mask, whole)
+	}
 
 	f.logits = m.Classifier.Build(s.In("classifier"), f.replaced, r.FeedForward)
 	f.rec = salient.Decode(s.In("decoder_ori"), grid(s, c.q, side))
@@ -322,7 +352,7 @@ func (m *SalientCT) play(s *nn.Scope, x tf.Output, c candidates) synthesis {
 		f.reliability = r.Reliability(s, f.repaired, x, m.Reliability == "full")
 		f.weights = r.Weights(s, f.reliability, f.mask)
 	}
-	normal, anomalous := r.CrossEntropies(s, f.logits, f.mask, f.weights)
+	normal, anomalous := r.CrossEntropies(s, f.logits, f.mask, f.weights, whole)
 	f.terms = map[string]tf.Output{
 		"reconstruction": loss.MeanSquared(s, f.rec, x), "repair": loss.MeanSquared(s, f.repaired, x),
 		"normal": normal, "anomalous": anomalous,
@@ -357,10 +387,10 @@ func (m *SalientCT) synthesise(s *nn.Scope, x tf.Output, c candidates) framework
 }
 
 // Score is the residual |x-x̂| where the classifier's probability of an anomalous
-// code, at least ½, weights it; x̂ is the second decoder's image of the codes as
-// they are. The image score is the map's sum, or its sum divided by one more than
-// the number of its pixels above 0. With score stage1 the map is the residual of
-// the first stage's own decoder, and the image score its mean.
+// code, at least the threshold, weights it; x̂ is the second decoder's image of
+// the codes as they are. The image score is the map's sum, or its sum divided by
+// one more than the number of its pixels above 0. With score stage1 the map is the
+// residual of the first stage's own decoder, and the image score its mean.
 func (m *SalientCT) Score(s *nn.Scope, x tf.Output) framework.Scores {
 	_, q := m.encode(s, x)
 	if m.Scale == "stage1" {
@@ -369,6 +399,12 @@ func (m *SalientCT) Score(s *nn.Scope, x tf.Output) framework.Scores {
 	}
 	probability, residual := m.judge(s, x, q)
 	anomaly := nn.Mul(s, probability, residual)
+	switch m.Map {
+	case "probability":
+		anomaly = probability
+	case "residual":
+		anomaly = residual
+	}
 	scores := framework.Scores{Map: anomaly, Image: nn.SumImage(s, anomaly)}
 	if m.Scale == "mean" {
 		above := nn.SumImage(s, nn.Cast(s, nn.Greater(s, anomaly, nn.Const(s, 0)), tf.Float))
@@ -377,13 +413,13 @@ func (m *SalientCT) Score(s *nn.Scope, x tf.Output) framework.Scores {
 	return scores
 }
 
-// judge returns the probability of an anomalous code, 0 where it is below ½, and
-// the residual, both [B,S,S].
+// judge returns the probability of an anomalous code, 0 where it is below the
+// threshold, and the residual, both [B,S,S].
 func (m *SalientCT) judge(s *nn.Scope, x tf.Output, q quantise.Quantised) (probability, residual tf.Output) {
 	side := nn.Height(s, q.Q)
 	logits := m.Classifier.Build(s.In("classifier"), tokens(s, q.Q), m.FeedForward)
 	p := grid(s, salient.Probability(s, logits), side)
-	p = nn.Where(s, nn.Less(s, p, nn.Const(s, 0.5)), nn.Const(s, 0), p)
+	p = nn.Where(s, nn.Less(s, p, nn.Const(s, m.Threshold)), nn.Const(s, 0), p)
 	residual = nn.AbsDiff(s, x, salient.Decode(s.In("decoder_vit"), q.Q))
 	return nn.Squeeze(s, nn.Upsample(s, p, nn.Height(s, x)/side), -1), nn.Squeeze(s, residual, -1)
 }

@@ -44,6 +44,9 @@ func TestSalientCheck(t *testing.T) {
 		{func(m *SalientCT) { m.Loss.Normal = 0 }, "loss.normal: 0, need more than 0"},
 		{func(m *SalientCT) { m.Stage1 = 1 }, "stage1: 1, need more than 0 and less than 1"},
 		{func(m *SalientCT) { m.Stage1, m.Scale = 1, "stage1" }, ""},
+		{func(m *SalientCT) { m.Map = "none" }, `map: "none", need one of [weighted probability residual]`},
+		{func(m *SalientCT) { m.Threshold = 2 }, "threshold: 2, need 0 to 1"},
+		{func(m *SalientCT) { m.Whole = 1 }, "whole: 1, need at least 0 and less than 1"},
 		{func(m *SalientCT) { m.Learn.LR = 0 }, "stage1_optimizer.lr: 0"},
 		{func(m *SalientCT) { m.Adam.LR = 0 }, "stage2_optimizer.lr: 0"},
 	} {
@@ -77,6 +80,7 @@ func TestSalientVariants(t *testing.T) {
 		{"by variance", func(m *SalientCT) { m.Positions, m.Reliability = "variance", "none" }, "stage1 candidates stage2", false},
 		{"own", func(m *SalientCT) { m.Candidates, m.FeedForward = "own", true }, "stage1 candidates stage2", false},
 		{"residual", func(m *SalientCT) { m.Quantiser.Depth, m.Restore = 2, false }, "stage1 candidates stage2", false},
+		{"half whole", func(m *SalientCT) { m.Whole = 0.5 }, "stage1 candidates stage2", false},
 		{"not frozen", func(m *SalientCT) { m.Frozen = "train" }, "stage1 stage2", true},
 		{"plain VQ-VAE", func(m *SalientCT) { m.Scale = "stage1" }, "stage1", false},
 	} {
@@ -192,5 +196,123 @@ func TestSalientCache(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// Images that stage 2 leaves whole have their own codes, and every position of
+// theirs counts as normal.
+func TestSalientWhole(t *testing.T) {
+	const b, size, hw = 4, 32, 16
+	for _, share := range []float64{0, 0.5} {
+		m := smallSalient()
+		m.Whole, m.Reliability, m.Classifier.Dropout = share, "none", 0
+		s := nn.NewScope(1)
+		image := placeholder(s, b, size)
+		c := m.search(s.Inference(), image)
+		f := m.play(s.Inference(), image, c)
+		same := nn.Sum(s, nn.AbsDiff(s, f.replaced, c.q), 1, 2) // [B]
+		x := newSession(t, s)
+		if err := x.Init(); err != nil {
+			t.Fatal(err)
+		}
+		rng := rand.New(rand.NewPCG(7, 0))
+		v := make([]float32, b*size*size)
+		for i := range v {
+			v[i] = rng.Float32()
+		}
+		out, err := x.Run(map[tf.Output]*tf.Tensor{image: session.Floats([]int{b, size, size, 1}, v)},
+			[]tf.Output{same, nn.Sum(s, f.mask, 1), f.logits, f.terms["normal"], f.terms["anomalous"], f.mask})
+		if err != nil {
+			t.Fatal(err)
+		}
+		moved, masked, logits := session.Values(out[0]), session.Values(out[1]), session.Values(out[2])
+		whole := int(share * b)
+		for i := range b {
+			if i < whole && (moved[i] != 0 || masked[i] != 0) {
+				t.Errorf("image %d of a share of %g is changed by %g at %g positions", i, share, moved[i], masked[i])
+			}
+			if i >= whole && masked[i] != 1 {
+				t.Errorf("image %d of a share of %g is replaced at %g positions, want 1", i, share, masked[i])
+			}
+		}
+		if whole > 0 { // the means, position by position
+			mask := session.Values(out[5])
+			var normal, anomalous float64
+			for p := range b * hw {
+				d := float64(logits[2*p] - logits[2*p+1]) // of the anomalous class
+				if mask[p] > 0.5 {
+					anomalous += math.Log1p(math.Exp(-d)) / float64(b-whole)
+				} else {
+					normal += math.Log1p(math.Exp(d)) / float64(b*hw-(b-whole))
+				}
+			}
+			for k, want := range []float64{normal, anomalous} {
+				if got := float64(session.Values(out[3+k])[0]); math.Abs(got-want) > 1e-5*want+1e-6 {
+					t.Errorf("cross-entropy %d is %g, want %g", k, got, want)
+				}
+			}
+		}
+	}
+}
+
+// The weighted map is the product of the other two, and the threshold decides
+// which probabilities are left.
+func TestSalientMaps(t *testing.T) {
+	const b, size = 2, 32
+	s := nn.NewScope(1)
+	image := placeholder(s, b, size)
+	var fetch []tf.Output
+	kinds := []struct {
+		name      string
+		threshold float64
+	}{{"weighted", 0}, {"probability", 0}, {"residual", 0}, {"weighted", 0.5}, {"probability", 0.5}, {"probability", 1}}
+	for _, k := range kinds {
+		m := smallSalient()
+		m.Map, m.Threshold, m.Scale = k.name, k.threshold, "sum"
+		f := m.Score(s.Inference(), image)
+		fetch = append(fetch, f.Map, f.Image)
+	}
+	x := newSession(t, s)
+	if err := x.Init(); err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(7, 0))
+	v := make([]float32, b*size*size)
+	for i := range v {
+		v[i] = rng.Float32()
+	}
+	out, err := x.Run(map[tf.Output]*tf.Tensor{image: session.Floats([]int{b, size, size, 1}, v)}, fetch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps := make([][]float32, len(kinds))
+	for i := range kinds {
+		maps[i] = session.Values(out[2*i])
+		sum := 0.0
+		for _, a := range maps[i][:size*size] {
+			sum += float64(a)
+		}
+		if got := float64(session.Values(out[2*i+1])[0]); math.Abs(got-sum) > 1e-3*sum {
+			t.Errorf("%v: image score %g, sum of the map %g", kinds[i], got, sum)
+		}
+	}
+	kept, dropped := 0, 0
+	for i, p := range maps[1] {
+		if d := maps[0][i] - p*maps[2][i]; math.Abs(float64(d)) > 1e-6 {
+			t.Fatalf("weighted %g, probability %g, residual %g", maps[0][i], p, maps[2][i])
+		}
+		want := p
+		if p < 0.5 {
+			want = 0
+			dropped++
+		} else {
+			kept++
+		}
+		if maps[4][i] != want || maps[3][i] != want*maps[2][i] || maps[5][i] != 0 {
+			t.Fatalf("probability %g with a threshold of 0.5 is %g, with 1 %g", p, maps[4][i], maps[5][i])
+		}
+	}
+	if kept == 0 || dropped == 0 {
+		t.Errorf("%d probabilities are at least a half and %d are not: the test sees nothing", kept, dropped)
 	}
 }

@@ -424,7 +424,7 @@ func stage2(t *testing.T, mode salient.Reading) {
 	y := g.m.play(s, image, c)
 	feeds[y.draw] = given
 	corrupted := salient.Decode(s.In("decoder_ori"), grid(s, nn.StopGradient(s, y.replaced), nn.Height(s, z)))
-	_, unweighted := r.CrossEntropies(s, y.logits, y.mask, y.mask)
+	_, unweighted := r.CrossEntropies(s, y.logits, y.mask, y.mask, 0)
 	var vars []*nn.Variable
 	for _, part := range []string{"decoder_ori", "decoder_vit", "classifier"} {
 		vars = append(vars, s.In(part).Trainable()...)

@@ -112,8 +112,9 @@ func Probability(s *nn.Scope, logits tf.Output) tf.Output {
 
 // CrossEntropies returns the mean cross-entropy of the normal positions, where
 // mask [B,HW] is 0, and the mean of weights·cross-entropy of the anomalous ones,
-// where it is 1; weights [B,HW] are 0 elsewhere.
-func (r Readings) CrossEntropies(s *nn.Scope, logits, mask, weights tf.Output) (normal, anomalous tf.Output) {
+// where it is 1; weights [B,HW] are 0 elsewhere. In whole images of the batch the
+// mask is 0 everywhere.
+func (r Readings) CrossEntropies(s *nn.Scope, logits, mask, weights tf.Output, whole int) (normal, anomalous tf.Output) {
 	b, hw := nn.Batch(s, mask), nn.Dim(s, mask, 1)
 	n := Anomalous(hw)
 	m := margin(s, logits)
@@ -128,7 +129,7 @@ func (r Readings) CrossEntropies(s *nn.Scope, logits, mask, weights tf.Output) (
 		}
 	}
 	mean := func(margin, weights tf.Output, n int) tf.Output {
-		return nn.Scale(s, nn.SumAll(s, nn.Mul(s, weights, nn.Softplus(s, margin))), 1/float64(b*n))
+		return nn.Scale(s, nn.SumAll(s, nn.Mul(s, weights, nn.Softplus(s, margin))), 1/float64(n))
 	}
-	return mean(m, rest, others), mean(nn.Neg(s, m), weights, n)
+	return mean(m, rest, b*others+whole*n), mean(nn.Neg(s, m), weights, (b-whole)*n)
 }

@@ -102,6 +102,17 @@ func Replace(s *nn.Scope, q, codebook, order, chosen tf.Output) (replaced, mask 
 	return nn.Where(s, nn.Greater(s, nn.ExpandDims(s, mask, 2), nn.Const(s, 0.5)), codes, q), mask
 }
 
+// LeaveWhole gives the first n images of a batch their own tokens q [B,HW,C] back,
+// in which nothing is replaced, and masks [B,HW] of zeros.
+func LeaveWhole(s *nn.Scope, q, replaced, mask tf.Output, n int) (tf.Output, tf.Output) {
+	b := nn.Batch(s, q)
+	changed := ones(b)
+	clear(changed[:min(n, b)])
+	keep := nn.Consts(s, changed, b, 1)
+	mask = nn.Mul(s, mask, keep)
+	return nn.Where(s, nn.Greater(s, nn.ExpandDims(s, keep, 2), nn.Const(s, 0.5)), replaced, q), mask
+}
+
 func ones(n int) []float32 {
 	v := make([]float32, n)
 	for i := range v {

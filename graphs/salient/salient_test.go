@@ -538,8 +538,8 @@ func TestCrossEntropies(t *testing.T) {
 	surplus.NNormal = Faithful
 	got := evaluate(t, func(s *nn.Scope) []tf.Output {
 		l, m, w := nn.Consts(s, logits, b, hw, 2), nn.Consts(s, mask, b, hw), nn.Consts(s, weights, b, hw)
-		n1, a1 := corrected.CrossEntropies(s, l, m, w)
-		n2, a2 := surplus.CrossEntropies(s, l, m, w)
+		n1, a1 := corrected.CrossEntropies(s, l, m, w, 0)
+		n2, a2 := surplus.CrossEntropies(s, l, m, w, 0)
 		return []tf.Output{n1, a1, n2, a2}
 	})
 	for i, want := range []float64{normal / (b * 90), anomalous / (b * 10), (normal + first) / (b * 91), anomalous / (b * 10)} {
