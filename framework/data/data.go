@@ -27,6 +27,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 )
 
 // Pixels is one grey image, row-major, in [0,1].
@@ -91,6 +92,9 @@ type Dataset struct {
 	sum   string
 	cache *cache
 	src   source
+
+	learnt    sync.Once
+	learntSum string
 }
 
 // source reads the images behind a listing.
@@ -290,6 +294,22 @@ func (d *Dataset) HasGroups() bool {
 // Fingerprint is the number of files behind the three splits (images and masks) and the SHA-256 of
 // their paths and contents; for generated images, their number and the SHA-256 of what they are made from.
 func (d *Dataset) Fingerprint() (files int, sha256 string) { return d.files, d.sum }
+
+// Learnt identifies what can be learnt from: the SHA-256 of the decoded training and validation images, in
+// order. Data blocks that differ in their test images alone have the same.
+func (d *Dataset) Learnt() string {
+	d.learnt.Do(func() {
+		h := sha256.New()
+		for _, s := range []Split{Train, Validation} {
+			fmt.Fprintln(h, s, d.Len(s), d.Size())
+			for i := range d.Len(s) {
+				h.Write(d.Grey(s, i))
+			}
+		}
+		d.learntSum = hex.EncodeToString(h.Sum(nil))
+	})
+	return d.learntSum
+}
 
 // SplitRule says in words how the splits were made.
 func (d *Dataset) SplitRule() string { return d.rule }

@@ -40,8 +40,8 @@ type Run struct {
 	Row        int    `json:"row"`    // place of the row in the experiment, from 0
 	Seed       int64  `json:"seed"`
 	Hash       string `json:"hash"`                 // of the resolved configuration
-	Training   string `json:"training,omitempty"`   // of those of its keys that training depends on
-	TrainedAs  string `json:"trained_as,omitempty"` // label of the row whose training this run shares, and whose cost it names
+	Training   string `json:"training,omitempty"`   // of what training depends on: images, keys, seed
+	TrainedAs  string `json:"trained_as,omitempty"` // "ROW on DATA" whose training this run shares, and whose cost it names
 
 	Revision   string `json:"revision,omitempty"`
 	TensorFlow string `json:"tensorflow,omitempty"`

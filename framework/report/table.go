@@ -302,7 +302,7 @@ func rowNotes(r *row) []string {
 	for _, run := range r.complete() {
 		all := run.Run.Notes
 		if as := run.Run.TrainedAs; as != "" {
-			all = append(slices.Clone(all), fmt.Sprintf("trained once, as %s: only the scoring differs, and the cost of training is that row's", as))
+			all = append(slices.Clone(all), fmt.Sprintf("trained once, as %s: only the scoring differs, and the cost of training is of that run", as))
 		}
 		for _, note := range all {
 			if !slices.Contains(notes, note) {

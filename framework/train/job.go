@@ -128,7 +128,7 @@ func (r *runner) do() error {
 	c := r.Run
 	r.run = record.Run{
 		Status: record.Running, Experiment: c.Experiment, Title: c.Title, Data: c.Data.Name, Method: c.Method,
-		Label: c.Label, Family: r.Info.Family, Row: c.Row, Seed: int64(c.Seed), Hash: c.Hash(), Training: c.Training(), Revision: r.Revision,
+		Label: c.Label, Family: r.Info.Family, Row: c.Row, Seed: int64(c.Seed), Hash: c.Hash(), Revision: r.Revision,
 		TensorFlow: tf.Version(), Go: runtime.Version(), CPU: cpuName(), Threads: c.Train.Threads, Precision: c.Train.Precision,
 		OneDNN:  os.Getenv("TF_ENABLE_ONEDNN_OPTS"),
 		Started: time.Now().UTC().Truncate(time.Second), Notes: r.Notes,
@@ -136,6 +136,7 @@ func (r *runner) do() error {
 	if d := r.Data; d != nil {
 		files, sum := d.Fingerprint()
 		r.run.Fingerprint = record.Fingerprint{Files: files, SHA256: sum}
+		r.run.Training = c.Training(d.Learnt())
 		r.run.SplitRule, r.run.Groups = d.SplitRule(), d.HasGroups()
 	}
 	if n, ok := c.Keys.(interface{ Notes() []string }); ok {

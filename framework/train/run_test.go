@@ -163,7 +163,9 @@ func job(t testing.TB, results, method, keys string) *Job {
 	return j
 }
 
-func newJob(results, method, keys string) (*Job, error) {
+func newJob(results, method, keys string) (*Job, error) { return newJobOn(results, set, method, keys) }
+
+func newJobOn(results, set, method, keys string) (*Job, error) {
 	path := filepath.Join(results, "x.toml")
 	text := "seeds = [5]\n" + set + "[[method]]\nname = \"" + method + "\"\n" + keys
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {

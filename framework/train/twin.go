@@ -17,9 +17,10 @@ import (
 )
 
 // adopt gives a run that has no checkpoint yet that of its twin: a finished run
-// of the same experiment, images, seed and program whose keys differ in scoring
-// alone, and which went through at least as many phases. Training would have given
-// the same bits. It returns nil where there is no twin, where the user asked for a repetition, and where a learning curve is
+// of the same experiment, training images, seed and program whose keys differ in
+// scoring alone, on whatever test images, and which went through at least as many
+// phases. Training would have given the same bits. It returns nil where there is
+// no twin, where the user asked for a repetition, and where a learning curve is
 // wanted, because a curve is one of scores.
 func (r *runner) adopt(m framework.Method, phases int) (*checkpoint, error) {
 	r.run.TrainedAs = ""
@@ -27,13 +28,9 @@ func (r *runner) adopt(m framework.Method, phases int) (*checkpoint, error) {
 		return nil, nil
 	}
 	own := r.Dir()
-	rows := filepath.Dir(filepath.Dir(own))
-	entries, err := os.ReadDir(rows)
-	if err != nil {
-		return nil, nil
-	}
-	for _, e := range entries {
-		dir := filepath.Join(rows, e.Name(), filepath.Base(own))
+	experiment := filepath.Dir(filepath.Dir(filepath.Dir(own)))
+	for _, row := range folders(folders([]string{experiment})) {
+		dir := filepath.Join(row, filepath.Base(own))
 		if dir == own {
 			continue
 		}
@@ -49,23 +46,36 @@ func (r *runner) adopt(m framework.Method, phases int) (*checkpoint, error) {
 		if err != nil || c.phase < phases || !r.scorable(m, c) {
 			continue
 		}
-		r.run.TrainedAs = cmp.Or(twin.TrainedAs, twin.Label)
+		r.run.TrainedAs = cmp.Or(twin.TrainedAs, twin.Label+" on "+twin.Data)
 		if err := r.folder.WriteRun(r.run); err != nil { // before the checkpoint, which a killed run would take for its own
 			return nil, err
 		}
 		if err := r.take(f, twin); err != nil {
 			return nil, err
 		}
-		r.Progress.Note(fmt.Sprintf("%s: trained already, as %s; only the scoring differs", r.Run.Label, r.run.TrainedAs))
+		r.Progress.Note(fmt.Sprintf("trained already, as %s: only the scoring differs", r.run.TrainedAs))
 		return c, nil
 	}
 	return nil, nil
 }
 
+// folders lists the folders in each of dirs.
+func folders(dirs []string) (all []string) {
+	for _, d := range dirs {
+		entries, _ := os.ReadDir(d)
+		for _, e := range entries {
+			if e.IsDir() {
+				all = append(all, filepath.Join(d, e.Name()))
+			}
+		}
+	}
+	return all
+}
+
 // shares reports whether training this run would repeat that of twin.
 func (r *runner) shares(twin record.Run) bool {
 	now := r.run
-	return twin.Status == record.Complete && twin.Training == now.Training && twin.Fingerprint == now.Fingerprint &&
+	return twin.Status == record.Complete && twin.Training == now.Training &&
 		twin.Revision == now.Revision && twin.TensorFlow == now.TensorFlow && twin.CPU == now.CPU && twin.OneDNN == now.OneDNN
 }
 

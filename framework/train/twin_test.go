@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	tf "github.com/wamuir/graft/tensorflow"
@@ -91,7 +92,7 @@ func TestTwin(t *testing.T) {
 				t.Error("the scores differ from those of a training of its own")
 			}
 			run := runOf(t, second)
-			if shared := run.TrainedAs == "first"; shared != c.shares || (steps == 0) != c.shares {
+			if shared := run.TrainedAs == "first on phantom"; shared != c.shares || (steps == 0) != c.shares {
 				t.Errorf("trained as %q in %d steps, want shared %t", run.TrainedAs, steps, c.shares)
 			}
 			if run.TrainSeconds <= 0 || run.Steps == 0 {
@@ -137,5 +138,40 @@ func TestTwinAnew(t *testing.T) {
 	}
 	if !slices.Contains(phases, "line") || runOf(t, second).TrainedAs != "" {
 		t.Errorf("--redo did not train: phases %v", phases)
+	}
+}
+
+// TestTwinElsewhere checks that a training serves other test images too, and
+// other training images not.
+func TestTwinElsewhere(t *testing.T) {
+	other := strings.Replace(set, `name = "phantom"`, `name = "other"`, 1)
+	for _, c := range []struct {
+		name, set string
+		shares    bool
+	}{
+		{"test images", strings.Replace(other, "test_normal = 6", "level = 0, test_normal = 6", 1), true},
+		{"training images", strings.Replace(other, "train = 30", "train = 29", 1), false},
+		{"their size", strings.Replace(other, "size = 32", "size = 48", 1), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			results := t.TempDir()
+			first := job(t, results, "twofold", budget)
+			second, err := newJobOn(results, c.set, "twofold", budget)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer second.Data.Close()
+			for _, j := range []*Job{first, second} {
+				if _, err := j.Do(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if as := runOf(t, second).TrainedAs; (as == "twofold on phantom") != c.shares {
+				t.Errorf("trained as %q, want shared %t", as, c.shares)
+			}
+			if scoresOf(t, first) == scoresOf(t, second) {
+				t.Error("the scores of other images are the same")
+			}
+		})
 	}
 }
