@@ -80,7 +80,7 @@ func NewSalientCT() *SalientCT {
 	m := &SalientCT{
 		Mode:      salient.Corrected,
 		Readings:  salient.Readings{Frozen: "eval", Candidates: "image"},
-		Quantiser: quantise.RQVAE(), Classifier: salient.Classifier{Layers: 12, Heads: 16, Dropout: 0.1},
+		Quantiser: quantise.RQVAE(), Classifier: salient.Classifier{Layers: 12, Heads: 16, Dropout: 0.1, Position: "learned"},
 		Positions: "salient", Reliability: "full", Restore: true,
 		Loss:   SalientTerms{Reconstruction: 2, Repair: 2, Normal: 1, Anomalous: 1},
 		Stage1: 1. / 3, Learn: optim.NewAdamW(1e-4, 0), Adam: optim.NewAdam(1e-4),

@@ -41,6 +41,7 @@ func TestSalientCheck(t *testing.T) {
 		{func(m *SalientCT) { m.Quantiser.Codes = 0 }, "quantiser.codes: 0"},
 		{func(m *SalientCT) { m.Quantiser.Update, m.Quantiser.Restart = "gradient", false }, `quantiser.update: "gradient", need ema`},
 		{func(m *SalientCT) { m.Classifier.Heads = 3 }, "classifier.heads: 3, need a divisor of 512"},
+		{func(m *SalientCT) { m.Classifier.Position = "none" }, `classifier.position: "none", need learned or sincos`},
 		{func(m *SalientCT) { m.Loss.Normal = 0 }, "loss.normal: 0, need more than 0"},
 		{func(m *SalientCT) { m.Stage1 = 1 }, "stage1: 1, need more than 0 and less than 1"},
 		{func(m *SalientCT) { m.Stage1, m.Scale = 1, "stage1" }, ""},
@@ -78,6 +79,9 @@ func TestSalientVariants(t *testing.T) {
 		{"coupled queries", func(m *SalientCT) { m.BatchOffset = salient.Faithful }, "stage1 stage2", false},
 		{"random positions", func(m *SalientCT) { m.Positions = "random" }, "stage1 stage2", false},
 		{"by variance", func(m *SalientCT) { m.Positions, m.Reliability = "variance", "none" }, "stage1 candidates stage2", false},
+		{"released ablation", func(m *SalientCT) {
+			m.Positions, m.Reliability, m.Classifier.Position = "variance", "none", "sincos"
+		}, "stage1 candidates stage2", false},
 		{"own", func(m *SalientCT) { m.Candidates, m.FeedForward = "own", true }, "stage1 candidates stage2", false},
 		{"residual", func(m *SalientCT) { m.Quantiser.Depth, m.Restore = 2, false }, "stage1 candidates stage2", false},
 		{"half whole", func(m *SalientCT) { m.Whole = 0.5 }, "stage1 candidates stage2", false},

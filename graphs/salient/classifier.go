@@ -13,9 +13,10 @@ import (
 // A Classifier tells replaced positions from others: a transformer of attention
 // layers alone, as released.
 type Classifier struct {
-	Layers  int     `toml:"layers"`  // attention layers
-	Heads   int     `toml:"heads"`   // a divisor of the length of a token
-	Dropout float64 `toml:"dropout"` // of attention weights and of each layer's output
+	Layers   int     `toml:"layers"`   // attention layers
+	Heads    int     `toml:"heads"`    // a divisor of the length of a token
+	Dropout  float64 `toml:"dropout"`  // of attention weights and of each layer's output
+	Position string  `toml:"position"` // embedding of a token's place: learned, or sincos, which is fixed
 }
 
 // Check names the first field out of range for tokens of length c.
@@ -25,6 +26,10 @@ func (c Classifier) Check(length int) error {
 		return fmt.Errorf("layers: %d, need 1 or more", c.Layers)
 	case c.Heads < 1 || length%c.Heads != 0:
 		return fmt.Errorf("heads: %d, need a divisor of %d", c.Heads, length)
+	case c.Position != "learned" && c.Position != "sincos":
+		return fmt.Errorf("position: %q, need learned or sincos", c.Position)
+	case c.Position == "sincos" && length%4 != 0:
+		return fmt.Errorf("position: sincos needs tokens of a multiple of 4, not of %d", length)
 	case !(c.Dropout >= 0 && c.Dropout < 1):
 		return fmt.Errorf("dropout: %g, need at least 0 and less than 1", c.Dropout)
 	}
@@ -36,7 +41,13 @@ func (c Classifier) Check(length int) error {
 // times the length.
 func (c Classifier) Build(s *nn.Scope, q tf.Output, feedForward bool) tf.Output {
 	n, e := nn.Dim(s, q, 1), nn.Channels(s, q)
-	t := nn.Add(s, q, s.Variable("position", nn.Normal(1), 1, n, e))
+	var place tf.Output
+	if c.Position == "sincos" {
+		place = nn.Consts(s, sinCos(n, e), 1, n, e)
+	} else {
+		place = s.Variable("position", nn.Normal(1), 1, n, e)
+	}
+	t := nn.Add(s, q, place)
 	for i := range c.Layers {
 		layer := s.In("layer").At(i)
 		t = nn.Add(layer, t, c.attention(layer.In("attention"), t))
@@ -46,6 +57,27 @@ func (c Classifier) Build(s *nn.Scope, q tf.Output, feedForward bool) tf.Output 
 	}
 	head := s.In("head")
 	return nn.Dense(head, nn.LayerNorm(head.In("norm"), t, nn.Norm{}), 2)
+}
+
+// sinCos is the fixed embedding [n,e] of the places of a square grid of n, row by
+// row: a half of the e channels for the column and a half for the row, of each a
+// half sines and a half cosines of the number times 10000^(-4i/e), i = 0…e/4-1.
+//
+// Deviation: the released code says no more than "2-D sine and cosine"; this is
+// the usual form.
+func sinCos(n, e int) []float32 {
+	side := int(math.Round(math.Sqrt(float64(n))))
+	v := make([]float32, n*e)
+	for p := range n {
+		for axis, place := range []int{p % side, p / side} {
+			for i := range e / 4 {
+				at := p*e + axis*e/2 + i
+				sin, cos := math.Sincos(float64(place) * math.Pow(10000, -4*float64(i)/float64(e)))
+				v[at], v[at+e/4] = float32(sin), float32(cos)
+			}
+		}
+	}
+	return v
 }
 
 // attention lets the tokens t [B,N,E] of an image read from one another. What is

@@ -579,3 +579,36 @@ func TestClassifierDropout(t *testing.T) {
 		t.Error("dropout changes nothing in training")
 	}
 }
+
+// The fixed embedding tells every place from every other, and the distance of
+// two depends on nothing but their offset.
+func TestSinCos(t *testing.T) {
+	const side, e = 6, 16
+	v := sinCos(side*side, e)
+	at := func(p int) []float32 { return v[p*e : (p+1)*e] }
+	square := func(p, q int) (d float64) {
+		for i, x := range at(p) {
+			d += float64(x-at(q)[i]) * float64(x-at(q)[i])
+		}
+		return d
+	}
+	for i, want := range []float64{0, 0, 0, 0, 1, 1, 1, 1} {
+		if at(0)[i] != float32(want) || at(0)[e/2+i] != float32(want) {
+			t.Errorf("place 0, channel %d: %g and %g, want %g", i, at(0)[i], at(0)[e/2+i], want)
+		}
+	}
+	// Column 3, row 2: the slowest sine is of 3·10000^(-3/4).
+	if got, want := float64(at(2*side + 3)[3]), math.Sin(3*math.Pow(10000, -0.75)); math.Abs(got-want) > 1e-7 {
+		t.Errorf("sine of column 3 is %g, want %g", got, want)
+	}
+	for p := range side * side {
+		for q := range p {
+			if square(p, q) < 0.1 {
+				t.Errorf("places %d and %d are %g apart", p, q, square(p, q))
+			}
+		}
+	}
+	if a, b := square(0, 2*side+1), square(3*side+2, 5*side+3); math.Abs(a-b) > 1e-5 {
+		t.Errorf("one offset, two distances: %g and %g", a, b)
+	}
+}
