@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/BurntSushi/toml"
 
@@ -71,8 +72,12 @@ func (c *showCmd) Run(a *app) error {
 		return nil
 	}
 	fmt.Fprintf(a.stdout, "\nkeys of a [[method]] block, with their defaults:\n")
+	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for _, k := range keys {
-		fmt.Fprintf(a.stdout, "  %-24s %-12s %s\n", k.name, k.value, k.doc)
+		fmt.Fprintf(table, "  %s\t%s\t%s\n", k.name, k.value, k.doc)
+	}
+	if err := table.Flush(); err != nil {
+		return err
 	}
 	if p, ok := m.(interface{ Presets() map[string]any }); ok {
 		var names []string
@@ -120,7 +125,11 @@ func keysOf(m any) ([]key, error) {
 				if err != nil {
 					return err
 				}
-				keys = append(keys, key{prefix + name, value, docs[t.PkgPath()][t.Name()+"."+f.Name]})
+				doc := docs[t.PkgPath()][t.Name()+"."+f.Name]
+				if f.Tag.Get("enters") == "score" {
+					doc += " [scoring only: trains nothing anew]"
+				}
+				keys = append(keys, key{prefix + name, value, doc})
 			}
 		}
 		return nil

@@ -49,7 +49,7 @@ func (c Common) Check() error {
 // momentum θ ← θ − lr·(g + μb).
 type SGD struct {
 	Common
-	Momentum float64 `toml:"momentum"`
+	Momentum float64 `toml:"momentum"` // share of the last step that the next one keeps; 0: none
 	Nesterov bool    `toml:"nesterov"`
 }
 
@@ -88,9 +88,9 @@ func (o SGD) Apply(s *nn.Scope, vars []*nn.Variable, grads []tf.Output, steps in
 // added to the gradient.
 type Adam struct {
 	Common
-	Beta1 float64 `toml:"beta1"`
-	Beta2 float64 `toml:"beta2"`
-	Eps   float64 `toml:"eps"`
+	Beta1 float64 `toml:"beta1"` // decay of the mean of the gradient
+	Beta2 float64 `toml:"beta2"` // decay of the mean of its square
+	Eps   float64 `toml:"eps"`   // ε, beside the root of that
 }
 
 // NewAdam returns Adam with β = (0.9, 0.999), ε = 1e-8 and constant rate.
