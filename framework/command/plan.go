@@ -67,13 +67,22 @@ func (c *planCmd) print(a *app, e *config.Experiment, runs []config.Run, past []
 	var seconds float64
 	var memory int64
 	todo, unknown := 0, 0
+	trained := map[string]string{} // labels, by what training depends on
 	for _, r := range runs {
 		p := planOf(a.Results, r)
 		count[p.state]++
+		training := r.Training(r.Data.Name)
+		other, shares := trained[training]
+		_, graph := r.Keys.(framework.Method)
+		if shares = shares && graph && p.todo && r.Train.CurveEvery == 0; shares {
+			p.why += "; trained with " + other
+		} else {
+			trained[training] = r.Label
+		}
 		duration, most := "", ""
 		if p.todo {
 			todo++
-			s, m, ok := estimate(r, past)
+			s, m, ok := estimate(r, past, !shares)
 			if ok {
 				seconds, memory = seconds+s, max(memory, m)
 				duration, most = about(s), megabytes(m)
@@ -214,8 +223,9 @@ func work(steps, epochs, batch, size float64) (pixels float64, unit string) {
 }
 
 // estimate scales the mean cost of earlier runs of the method, on the same data set
-// where there are any, by the pixels to be seen. Memory is the highest of them.
-func estimate(r config.Run, past []earlier) (seconds float64, memory int64, ok bool) {
+// where there are any, by the pixels to be seen; without training it is that of
+// scoring. Memory is the highest of them.
+func estimate(r config.Run, past []earlier, train bool) (seconds float64, memory int64, ok bool) {
 	size := float64(r.Data.Size)
 	pixels, unit := work(float64(r.Train.Steps), float64(r.Train.Epochs), float64(r.Train.Batch), size)
 	for _, sameData := range []bool{true, false} {
@@ -227,7 +237,10 @@ func estimate(r config.Run, past []earlier) (seconds float64, memory int64, ok b
 				continue
 			}
 			n++
-			seconds += e.run.TrainSeconds*pixels/before + e.run.ScoreSeconds*size*size/(theirs*theirs)
+			seconds += e.run.ScoreSeconds * size * size / (theirs * theirs)
+			if train {
+				seconds += e.run.TrainSeconds * pixels / before
+			}
 			memory = max(memory, e.run.PeakMemory)
 		}
 		if n > 0 {

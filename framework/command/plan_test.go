@@ -119,3 +119,47 @@ func TestPlan(t *testing.T) {
 		t.Errorf("an unknown row: %v", err)
 	}
 }
+
+// scoredTwice is a method with a key that enters the score alone.
+type scoredTwice struct {
+	framework.Method
+	Latent int    `toml:"latent"`
+	Rule   string `toml:"score" enters:"score"`
+}
+
+func (*scoredTwice) Check() error { return nil }
+
+// Rows that differ in scoring alone are planned as one training.
+func TestPlanTrainsOnce(t *testing.T) {
+	framework.Register(framework.Info{Name: "twice", Family: "test", New: func() any { return &scoredTwice{Latent: 4, Rule: "mean"} }})
+	dir := t.TempDir()
+	file := filepath.Join(dir, "x.toml")
+	text := "seeds = [0, 1]\ntrain = { steps = 100 }\n[[data]]\nset = \"phantom\"\nsize = 32\n[[method]]\nname = \"twice\"\n" +
+		"[[method]]\nname = \"twice\"\nlabel = \"sum\"\nscore = \"sum\"\n[[method]]\nname = \"twice\"\nlabel = \"wide\"\nlatent = 8\n"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	results := filepath.Join(dir, "results")
+	out, err := command(t, "plan", file, "--results", results)
+	if err != nil || strings.Count(out, "trained with twice") != 2 || strings.Count(out, "never started") != 6 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	e, err := config.Load(file, framework.Registry{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs, err := e.Runs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	past := []earlier{{record.Run{Method: "twice", Data: runs[0].Data.Name, TrainSeconds: 50, ScoreSeconds: 3},
+		map[string]any{"data.size": 32, "train.steps": 50, "train.batch": 16}}}
+	for _, tt := range []struct {
+		train bool
+		want  float64
+	}{{true, 103}, {false, 3}} {
+		if got, _, ok := estimate(runs[0], past, tt.train); !ok || got != tt.want {
+			t.Errorf("%g s with training %t, want %g", got, tt.train, tt.want)
+		}
+	}
+}
