@@ -31,8 +31,8 @@ func (r *runner) train(m framework.Method) (*checkpoint, error) {
 		return nil, err
 	}
 	if at == nil {
-		if twin, err := r.adopt(m, len(p.phases)); twin != nil || err != nil {
-			return twin, err
+		if c, err := r.adopt(m, len(p.phases)); c != nil || err != nil {
+			return c, err
 		}
 	}
 	x, err := session.New(p.scope, r.options())

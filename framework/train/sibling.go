@@ -16,11 +16,11 @@ import (
 	"thorax/graphs/nn"
 )
 
-// adopt gives a run that has no checkpoint yet that of its twin: a finished run
+// adopt gives a run that has no checkpoint yet that of its sibling: a finished run
 // of the same experiment, training images, seed and program whose keys differ in
 // scoring alone, on whatever test images, and which went through at least as many
 // phases. Training would have given the same bits. It returns nil where there is
-// no twin, where the user asked for a repetition, and where a learning curve is
+// no sibling, where the user asked for a repetition, and where a learning curve is
 // wanted, because a curve is one of scores.
 func (r *runner) adopt(m framework.Method, phases int) (*checkpoint, error) {
 	r.run.TrainedAs = ""
@@ -38,19 +38,19 @@ func (r *runner) adopt(m framework.Method, phases int) (*checkpoint, error) {
 		if err != nil {
 			continue
 		}
-		twin, err := f.Run()
-		if err != nil || !r.shares(twin) {
+		sibling, err := f.Run()
+		if err != nil || !r.shares(sibling) {
 			continue
 		}
 		c, err := load(f.Path("checkpoint", finalName))
 		if err != nil || c.phase < phases || !r.scorable(m, c) {
 			continue
 		}
-		r.run.TrainedAs = cmp.Or(twin.TrainedAs, twin.Label+" on "+twin.Data)
+		r.run.TrainedAs = cmp.Or(sibling.TrainedAs, sibling.Label+" on "+sibling.Data)
 		if err := r.folder.WriteRun(r.run); err != nil { // before the checkpoint, which a killed run would take for its own
 			return nil, err
 		}
-		if err := r.take(f, twin); err != nil {
+		if err := r.take(f, sibling); err != nil {
 			return nil, err
 		}
 		r.Progress.Note(fmt.Sprintf("trained already, as %s: only the scoring differs", r.run.TrainedAs))
@@ -72,11 +72,11 @@ func folders(dirs []string) (all []string) {
 	return all
 }
 
-// shares reports whether training this run would repeat that of twin.
-func (r *runner) shares(twin record.Run) bool {
+// shares reports whether training this run would repeat that of sibling.
+func (r *runner) shares(sibling record.Run) bool {
 	now := r.run
-	return twin.Status == record.Complete && twin.Training == now.Training &&
-		twin.Revision == now.Revision && twin.TensorFlow == now.TensorFlow && twin.CPU == now.CPU && twin.OneDNN == now.OneDNN
+	return sibling.Status == record.Complete && sibling.Training == now.Training &&
+		sibling.Revision == now.Revision && sibling.TensorFlow == now.TensorFlow && sibling.CPU == now.CPU && sibling.OneDNN == now.OneDNN
 }
 
 // scorable reports whether c has all variables that scoring reads: a key may also
@@ -97,9 +97,9 @@ func (r *runner) scorable(m framework.Method, c *checkpoint) bool {
 	return true
 }
 
-// take copies log and checkpoint of a twin, the checkpoint last.
-func (r *runner) take(twin *record.Folder, run record.Run) error {
-	log, err := os.ReadFile(twin.Path("train.jsonl"))
+// take copies log and checkpoint of a sibling, the checkpoint last.
+func (r *runner) take(sibling *record.Folder, run record.Run) error {
+	log, err := os.ReadFile(sibling.Path("train.jsonl"))
 	if err == nil {
 		err = r.folder.WriteFile("train.jsonl", func(w io.Writer) error {
 			_, err := w.Write(log)
@@ -113,11 +113,11 @@ func (r *runner) take(twin *record.Folder, run record.Run) error {
 	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
 		return err
 	}
-	if os.Link(twin.Path("checkpoint", finalName), final) == nil { // no bytes where the file system can
+	if os.Link(sibling.Path("checkpoint", finalName), final) == nil { // no bytes where the file system can
 		return nil
 	}
 	return r.folder.WriteFile("checkpoint/"+finalName, func(w io.Writer) error {
-		f, err := os.Open(twin.Path("checkpoint", finalName))
+		f, err := os.Open(sibling.Path("checkpoint", finalName))
 		if err != nil {
 			return err
 		}

@@ -60,9 +60,9 @@ func runOf(t *testing.T, j *Job) record.Run {
 	return run
 }
 
-// TestTwin checks that a row that differs in scoring alone is trained once and
+// TestSibling checks that a row that differs in scoring alone is trained once and
 // scores to the bits that its own training gives.
-func TestTwin(t *testing.T) {
+func TestSibling(t *testing.T) {
 	for _, c := range []struct {
 		name, first, second string
 		shares              bool
@@ -111,14 +111,14 @@ func TestTwin(t *testing.T) {
 				t.Fatal(err)
 			}
 			if scoresOf(t, second) != scoresOf(t, want) {
-				t.Error("without its twin's folder the run scores otherwise")
+				t.Error("without its sibling's folder the run scores otherwise")
 			}
 		})
 	}
 }
 
-// TestTwinAnew checks that a repetition trains.
-func TestTwinAnew(t *testing.T) {
+// TestSiblingAnew checks that a repetition trains.
+func TestSiblingAnew(t *testing.T) {
 	results := t.TempDir()
 	first := job(t, results, "twofold", "label = \"first\"\n"+budget)
 	second := job(t, results, "twofold", "label = \"second\"\nsign = 1.0\n"+budget)
@@ -141,9 +141,9 @@ func TestTwinAnew(t *testing.T) {
 	}
 }
 
-// TestTwinElsewhere checks that a training serves other test images too, and
+// TestSiblingElsewhere checks that a training serves other test images too, and
 // other training images not.
-func TestTwinElsewhere(t *testing.T) {
+func TestSiblingElsewhere(t *testing.T) {
 	other := strings.Replace(set, `name = "phantom"`, `name = "other"`, 1)
 	for _, c := range []struct {
 		name, set string
