@@ -32,7 +32,7 @@ type autoencoder struct {
 	Widths []int              `toml:"widths"`
 	Latent int                `toml:"latent"`
 	Beta   float32            `toml:"beta"`
-	Score  string             `toml:"image_score"`
+	Score  string             `toml:"image_score" enters:"score"`
 	Depth  uint8              `toml:"depth"`
 	Skip   bool               `toml:"skip"`
 	Adam   rate               `toml:"adam"`
@@ -493,6 +493,25 @@ func TestSlug(t *testing.T) {
 		if got := Slug(label); got != want {
 			t.Errorf("Slug(%q) = %q, want %q", label, got, want)
 		}
+	}
+}
+
+func TestTraining(t *testing.T) {
+	same := mustRuns(t, inputAE)[0].Training("images")
+	for _, tt := range []struct {
+		set     string
+		changes bool
+	}{
+		{`title="other"`, false}, {`data.name="other"`, false}, {`data.root="y"`, false}, {`data.validation=0.5`, false},
+		{`method.ae.image_score=max`, false}, {`train.score_batch=3`, false},
+		{`seeds=[1]`, true}, {`train.threads=4`, true}, {`train.epochs=1`, true}, {`method.ae.latent=9`, true}, {`method.ae.adam.betas=[0, 1]`, true},
+	} {
+		if changed := mustRuns(t, inputAE, tt.set)[0].Training("images") != same; changed != tt.changes {
+			t.Errorf("%s changes it: %t, want %t", tt.set, changed, tt.changes)
+		}
+	}
+	if mustRuns(t, inputAE)[0].Training("others") == same {
+		t.Error("other images change nothing")
 	}
 }
 

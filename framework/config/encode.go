@@ -39,16 +39,16 @@ func (r Run) Hash() string {
 	return digest(keys)
 }
 
-// Training identifies what the run's variables depend on: the images they are
-// learnt from, as a digest of the caller's, and what Hash has but the data block,
-// whose test images do not matter, and the keys that enter the score alone.
-func (r Run) Training(images string) string {
+// Training identifies what the run's variables depend on: what the caller learns
+// from, images and program, and what Hash has but the data block, whose test
+// images do not matter, and the keys that enter the score alone.
+func (r Run) Training(from string) string {
 	keys, err := r.relevant()
 	if err != nil {
 		panic("config: hash of a run that was not made by Runs: " + err.Error())
 	}
 	maps.DeleteFunc(keys, func(k string, _ any) bool { return strings.HasPrefix(k, "data.") || k == "train.score_batch" })
-	keys["images"] = images
+	keys["from"] = from
 	for _, f := range fieldsOf(reflect.ValueOf(r.Keys).Elem()) {
 		if f.scoring {
 			delete(keys, join("method", f.key))

@@ -40,7 +40,7 @@ type Run struct {
 	Row        int    `json:"row"`    // place of the row in the experiment, from 0
 	Seed       int64  `json:"seed"`
 	Hash       string `json:"hash"`                 // of the resolved configuration
-	Training   string `json:"training,omitempty"`   // of what training depends on: images, keys, seed
+	Training   string `json:"training,omitempty"`   // of what training depends on: images, keys, seed, program
 	TrainedAs  string `json:"trained_as,omitempty"` // "ROW on DATA" whose training this run shares, and whose cost it names
 
 	Revision   string `json:"revision,omitempty"`

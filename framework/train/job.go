@@ -136,7 +136,9 @@ func (r *runner) do() error {
 	if d := r.Data; d != nil {
 		files, sum := d.Fingerprint()
 		r.run.Fingerprint = record.Fingerprint{Files: files, SHA256: sum}
-		r.run.Training = c.Training(d.Learnt())
+		if p := executable(); p != "" {
+			r.run.Training = c.Training(d.Learnt() + " " + p)
+		}
 		r.run.SplitRule, r.run.Groups = d.SplitRule(), d.HasGroups()
 	}
 	if n, ok := c.Keys.(interface{ Notes() []string }); ok {

@@ -2,11 +2,14 @@ package train
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	tf "github.com/wamuir/graft/tensorflow"
 	"github.com/wamuir/graft/tensorflow/op"
@@ -50,7 +53,7 @@ func (r *runner) adopt(m framework.Method, phases int) (*checkpoint, error) {
 		if err := r.folder.WriteRun(r.run); err != nil { // before the checkpoint, which a killed run would take for its own
 			return nil, err
 		}
-		if err := r.take(f, sibling); err != nil {
+		if err := r.take(f); err != nil {
 			return nil, err
 		}
 		r.Progress.Note(fmt.Sprintf("trained already, as %s: only the scoring differs", r.run.TrainedAs))
@@ -75,8 +78,8 @@ func folders(dirs []string) (all []string) {
 // shares reports whether training this run would repeat that of sibling.
 func (r *runner) shares(sibling record.Run) bool {
 	now := r.run
-	return sibling.Status == record.Complete && sibling.Training == now.Training &&
-		sibling.Revision == now.Revision && sibling.TensorFlow == now.TensorFlow && sibling.CPU == now.CPU && sibling.OneDNN == now.OneDNN
+	return sibling.Status == record.Complete && sibling.Training == now.Training && now.Training != "" &&
+		sibling.TensorFlow == now.TensorFlow && sibling.CPU == now.CPU && sibling.OneDNN == now.OneDNN
 }
 
 // scorable reports whether c has all variables that scoring reads: a key may also
@@ -98,7 +101,7 @@ func (r *runner) scorable(m framework.Method, c *checkpoint) bool {
 }
 
 // take copies log and checkpoint of a sibling, the checkpoint last.
-func (r *runner) take(sibling *record.Folder, run record.Run) error {
+func (r *runner) take(sibling *record.Folder) error {
 	log, err := os.ReadFile(sibling.Path("train.jsonl"))
 	if err == nil {
 		err = r.folder.WriteFile("train.jsonl", func(w io.Writer) error {
@@ -126,3 +129,22 @@ func (r *runner) take(sibling *record.Folder, run record.Run) error {
 		return err
 	})
 }
+
+// executable is the SHA-256 of the running program: the same revision with changes that
+// were never committed is another program. It is "" where it cannot be read.
+var executable = sync.OnceValue(func() string {
+	path, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))
+})
