@@ -13,8 +13,8 @@ import (
 // A Method learns from normal images and scores new ones. Its exported fields
 // are its TOML keys; a constructor gives their defaults. Images enter as
 // [B,S,S,1] float32 in [0,1]. A field tagged enters:"score" does not change what
-// is learnt, except that it may leave out the last phases: rows that differ there
-// alone are trained once.
+// is learnt, except that it may leave out last phases that write nothing its score
+// reads: rows that differ there alone are trained once.
 type Method interface {
 	// Check names the first field that is out of range and the remedy.
 	Check() error

@@ -132,6 +132,9 @@ func (m *SalientCT) Check() error {
 	if !(m.Stage1 > 0 && m.Stage1 < 1) && !(m.Scale == "stage1" && m.Stage1 == 1) {
 		return fmt.Errorf("stage1: %g, need more than 0 and less than 1, or 1 with score = \"stage1\"", m.Stage1)
 	}
+	if m.Scale == "stage1" && m.Frozen != "eval" {
+		return fmt.Errorf("frozen_mode: %q says what stage 2 does, which score = \"stage1\" leaves out; set it to eval", m.Frozen)
+	}
 	if !(m.Whole >= 0 && m.Whole < 1) {
 		return fmt.Errorf("whole: %g, need at least 0 and less than 1", m.Whole)
 	}

@@ -48,6 +48,7 @@ func TestSalientCheck(t *testing.T) {
 		{func(m *SalientCT) { m.Map = "none" }, `map: "none", need one of [weighted probability residual]`},
 		{func(m *SalientCT) { m.Threshold = 2 }, "threshold: 2, need 0 to 1"},
 		{func(m *SalientCT) { m.Whole = 1 }, "whole: 1, need at least 0 and less than 1"},
+		{func(m *SalientCT) { m.Frozen, m.Scale = "train", "stage1" }, `frozen_mode: "train" says what stage 2 does`},
 		{func(m *SalientCT) { m.Learn.LR = 0 }, "stage1_optimizer.lr: 0"},
 		{func(m *SalientCT) { m.Adam.LR = 0 }, "stage2_optimizer.lr: 0"},
 	} {
