@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
+	"sync"
 
 	"thorax/framework"
 	"thorax/framework/config"
@@ -210,12 +212,25 @@ func (s dataSets) images() map[string]report.Images {
 	return out
 }
 
-// revision is the source revision of the working directory, "" outside a
-// checkout; a trailing + marks uncommitted changes.
-func revision() string {
+// revision is the revision of the code that runs, with "+" if it was changed: as the
+// build noted it, or else, under go run and go test, as git has it at the first call.
+// "" if neither says.
+var revision = sync.OnceValue(func() string {
+	if b, ok := debug.ReadBuildInfo(); ok {
+		noted := map[string]string{}
+		for _, s := range b.Settings {
+			noted[s.Key] = s.Value
+		}
+		if r := noted["vcs.revision"]; len(r) >= 12 {
+			if noted["vcs.modified"] == "true" {
+				return r[:12] + "+"
+			}
+			return r[:12]
+		}
+	}
 	out, err := exec.CommandContext(context.Background(), "git", "describe", "--always", "--dirty=+", "--abbrev=12").Output()
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(out))
-}
+})
