@@ -3,6 +3,7 @@ package report
 import (
 	"errors"
 	"fmt"
+	"image/color"
 	"io"
 	"math"
 	"os"
@@ -269,14 +270,15 @@ func (p *panel) build(x string, last float64, first bool) (*plot.Plot, *chart, e
 			c.labels = append(c.labels, p.terms[l.term])
 		}
 	}
-	if p.terms != nil && first {
+	several := slices.ContainsFunc(p.lines, func(l course) bool { return l.seed != p.lines[0].seed })
+	if p.terms != nil && first && several {
 		seeds := map[int]bool{}
 		for _, l := range p.lines {
 			if seeds[l.seed] {
 				continue
 			}
 			seeds[l.seed] = true
-			c.legend.Add(l.label, &plotter.Line{LineStyle: draw.LineStyle{Color: palette[3], Width: vg.Points(1.1), Dashes: dashes[l.seed%len(dashes)]}})
+			c.legend.Add(l.label, &plotter.Line{LineStyle: draw.LineStyle{Color: color.Gray{Y: 128}, Width: vg.Points(1.1), Dashes: dashes[l.seed%len(dashes)]}})
 			c.labels = append(c.labels, l.label)
 		}
 	}

@@ -156,8 +156,14 @@ func (m *SalientCT) Notes() []string {
 	if m.Whole > 0 {
 		notes = append(notes, fmt.Sprintf("stage 2 leaves %g of the images whole: no part of the published method", m.Whole))
 	}
-	if m.Scale != "stage1" && (m.Map != "weighted" || m.Threshold != 0.5) {
-		notes = append(notes, fmt.Sprintf("the map is %s with a threshold of %g on the probability: no part of the published method, whose map is weighted with 0.5", m.Map, m.Threshold))
+	if m.Scale == "stage1" {
+		return notes
+	}
+	switch {
+	case m.Map != "weighted":
+		notes = append(notes, fmt.Sprintf("the map is the %s alone: one factor of the published one", m.Map))
+	case m.Threshold != 0.5:
+		notes = append(notes, fmt.Sprintf("probabilities count from %g on, from 0.5 as published", m.Threshold))
 	}
 	return notes
 }
