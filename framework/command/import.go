@@ -3,9 +3,7 @@
 package command
 
 import (
-	"crypto/sha256"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +13,7 @@ import (
 	"thorax/framework/data"
 	"thorax/framework/metric"
 	"thorax/framework/train"
+	"thorax/graphs/weights"
 )
 
 type importCmd struct {
@@ -148,14 +147,5 @@ func digest(path string) (string, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, "model.pth")
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%x", h.Sum(nil)), nil
+	return weights.Checksum(path)
 }

@@ -241,15 +241,21 @@ type scorer struct {
 	size    int
 }
 
-// newScorer builds only what scoring needs and loads it from a checkpoint.
-func newScorer(m framework.Method, seed uint64, size, batch int, o session.Options, c *checkpoint) (*scorer, error) {
-	s := nn.NewScope(seed)
-	x := op.Placeholder(s.In("inputs").Op("image"), tf.Float, op.PlaceholderShape(tf.MakeShape(int64(batch), int64(size), int64(size), 1)))
-	scores := m.Score(s.Inference(), x)
-	if err := s.Err(); err != nil {
-		return nil, err
+// scoring builds only what scoring images x needs.
+func scoring(m framework.Method, seed uint64, size, batch int) (s *nn.Scope, x tf.Output, f framework.Scores, err error) {
+	s = nn.NewScope(seed)
+	x = op.Placeholder(s.In("inputs").Op("image"), tf.Float, op.PlaceholderShape(tf.MakeShape(int64(batch), int64(size), int64(size), 1)))
+	f = m.Score(s.Inference(), x)
+	if err = s.Err(); err == nil {
+		err = checkScores(f, size, batch)
 	}
-	if err := checkScores(scores, size, batch); err != nil {
+	return s, x, f, err
+}
+
+// newScorer builds the graph of scoring and loads it from a checkpoint.
+func newScorer(m framework.Method, seed uint64, size, batch int, o session.Options, c *checkpoint) (*scorer, error) {
+	s, x, scores, err := scoring(m, seed, size, batch)
+	if err != nil {
 		return nil, err
 	}
 	sess, err := session.New(s, o)

@@ -2,8 +2,6 @@ package train
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,12 +9,9 @@ import (
 	"path/filepath"
 	"sync"
 
-	tf "github.com/wamuir/graft/tensorflow"
-	"github.com/wamuir/graft/tensorflow/op"
-
 	"thorax/framework"
 	"thorax/framework/record"
-	"thorax/graphs/nn"
+	"thorax/graphs/weights"
 )
 
 // adopt gives a run that has no checkpoint yet that of its sibling: a finished run
@@ -30,22 +25,16 @@ func (r *runner) adopt(m framework.Method, phases int) (*checkpoint, error) {
 	if r.Redo || r.Run.Train.CurveEvery > 0 || r.Data == nil {
 		return nil, nil
 	}
-	own := r.Dir()
-	experiment := filepath.Dir(filepath.Dir(filepath.Dir(own)))
-	for _, row := range folders(folders([]string{experiment})) {
-		dir := filepath.Join(row, filepath.Base(own))
-		if dir == own {
+	runs, err := record.Find(filepath.Dir(filepath.Dir(filepath.Dir(r.Dir()))))
+	if err != nil {
+		return nil, nil
+	}
+	for _, e := range runs {
+		sibling := e.Run
+		if e.Err != nil || !r.shares(sibling) {
 			continue
 		}
-		f, err := record.Open(dir)
-		if err != nil {
-			continue
-		}
-		sibling, err := f.Run()
-		if err != nil || !r.shares(sibling) {
-			continue
-		}
-		c, err := load(f.Path("checkpoint", finalName))
+		c, err := load(e.Path("checkpoint", finalName))
 		if err != nil || c.phase < phases || !r.scorable(m, c) {
 			continue
 		}
@@ -53,26 +42,13 @@ func (r *runner) adopt(m framework.Method, phases int) (*checkpoint, error) {
 		if err := r.folder.WriteRun(r.run); err != nil { // before the checkpoint, which a killed run would take for its own
 			return nil, err
 		}
-		if err := r.take(f); err != nil {
+		if err := r.take(e.Folder); err != nil {
 			return nil, err
 		}
 		r.Progress.Note(fmt.Sprintf("trained already, as %s: only the scoring differs", r.run.TrainedAs))
 		return c, nil
 	}
 	return nil, nil
-}
-
-// folders lists the folders in each of dirs.
-func folders(dirs []string) (all []string) {
-	for _, d := range dirs {
-		entries, _ := os.ReadDir(d)
-		for _, e := range entries {
-			if e.IsDir() {
-				all = append(all, filepath.Join(d, e.Name()))
-			}
-		}
-	}
-	return all
 }
 
 // shares reports whether training this run would repeat that of sibling.
@@ -85,11 +61,8 @@ func (r *runner) shares(sibling record.Run) bool {
 // scorable reports whether c has all variables that scoring reads: a key may also
 // leave out what its score does not need.
 func (r *runner) scorable(m framework.Method, c *checkpoint) bool {
-	s := nn.NewScope(r.Run.Seed)
-	size := int64(r.Run.Data.Size)
-	x := op.Placeholder(s.In("inputs").Op("image"), tf.Float, op.PlaceholderShape(tf.MakeShape(int64(r.Run.Train.ScoreBatch), size, size, 1)))
-	m.Score(s.Inference(), x)
-	if s.Err() != nil {
+	s, _, _, err := scoring(m, r.Run.Seed, r.Run.Data.Size, r.Run.Train.ScoreBatch)
+	if err != nil {
 		return false
 	}
 	for _, v := range s.Variables() {
@@ -137,14 +110,9 @@ var executable = sync.OnceValue(func() string {
 	if err != nil {
 		return ""
 	}
-	f, err := os.Open(path)
+	sum, err := weights.Checksum(path)
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return ""
-	}
-	return hex.EncodeToString(h.Sum(nil))
+	return sum
 })

@@ -1,11 +1,8 @@
 package backbone
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,7 +104,7 @@ func (f *file) values(key string, shape []int, order ...int) ([]float64, error) 
 }
 
 func verify(path, want string) error {
-	got, err := checksum(path)
+	got, err := weights.Checksum(path)
 	if err != nil {
 		return err
 	}
@@ -117,21 +114,8 @@ func verify(path, want string) error {
 	return nil
 }
 
-func checksum(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
 func fingerprint(path string) string {
-	sum, err := checksum(path)
+	sum, err := weights.Checksum(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "which is missing now"
 	}
