@@ -22,6 +22,16 @@ func smallSalient() *SalientCT {
 	return m
 }
 
+// noise is n grey values, the same in every call.
+func noise(n int) []float32 {
+	rng := rand.New(rand.NewPCG(7, 0))
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = rng.Float32()
+	}
+	return v
+}
+
 func TestSalientCheck(t *testing.T) {
 	for _, tt := range []struct {
 		change func(m *SalientCT)
@@ -173,10 +183,9 @@ func TestSalientCache(t *testing.T) {
 	if err := x.Init(); err != nil {
 		t.Fatal(err)
 	}
-	rng := rand.New(rand.NewPCG(7, 0))
-	all := make([]float32, images*size*size)
+	all := noise(images * size * size)
 	for i := range all {
-		all[i] = rng.Float32() * float32(i/(size*size)+1) / images
+		all[i] = all[i] * float32(i/(size*size)+1) / images
 	}
 	batch := func(numbers ...int64) map[tf.Output]*tf.Tensor {
 		var v []float32
@@ -220,11 +229,7 @@ func TestSalientWhole(t *testing.T) {
 		if err := x.Init(); err != nil {
 			t.Fatal(err)
 		}
-		rng := rand.New(rand.NewPCG(7, 0))
-		v := make([]float32, b*size*size)
-		for i := range v {
-			v[i] = rng.Float32()
-		}
+		v := noise(b * size * size)
 		out, err := x.Run(map[tf.Output]*tf.Tensor{image: session.Floats([]int{b, size, size, 1}, v)},
 			[]tf.Output{same, nn.Sum(s, f.mask, 1), f.logits, f.terms["normal"], f.terms["anomalous"], f.mask})
 		if err != nil {
@@ -281,11 +286,7 @@ func TestSalientMaps(t *testing.T) {
 	if err := x.Init(); err != nil {
 		t.Fatal(err)
 	}
-	rng := rand.New(rand.NewPCG(7, 0))
-	v := make([]float32, b*size*size)
-	for i := range v {
-		v[i] = rng.Float32()
-	}
+	v := noise(b * size * size)
 	out, err := x.Run(map[tf.Output]*tf.Tensor{image: session.Floats([]int{b, size, size, 1}, v)}, fetch)
 	if err != nil {
 		t.Fatal(err)
