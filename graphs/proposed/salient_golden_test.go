@@ -1,7 +1,9 @@
 package proposed
 
 import (
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -195,88 +197,169 @@ func (g *salientGolden) official(t *testing.T, key string, value func(path strin
 	return v
 }
 
-// learned compares gradients, first updates and batch norms after the step, for
-// every variable: those that have no golden gradient have no business here. The
-// gradients are what Adam's first moments, below the path slots, hold.
-func (g *salientGolden) learned(t *testing.T, vars []*nn.Variable, slots string, adam optim.Adam, after func(path string) []float32) {
+// roundings is how often a step may be taken. Where an activation lies within
+// rounding of a ReLU's kink, the kernels decide whether it is on, and the
+// gradients of all layers before it move by 1e-3. So the step is taken again from
+// weights moved by one unit in the last place, which throws those dice anew: a
+// wrong gradient is wrong every time.
+const roundings = 6
+
+// A trained part is what a training step changes: its variables and the path of
+// their slots in the optimiser.
+type trained struct {
+	vars  []*nn.Variable
+	slots string
+	adam  optim.Adam
+}
+
+// learned takes a training step and compares its loss, called name, and the
+// gradients, first updates and batch norms of one of several roundings. It
+// returns the variables after that step.
+func (g *salientGolden) learned(t *testing.T, st *train.Stepper, feeds map[tf.Output]*tf.Tensor, p trained, name string, loss float64) (after func(path string) []float32) {
 	t.Helper()
+	s, x := st.Scope(), st.Session
+	start, err := x.Get(s.Variables())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first []string
+	for n := range roundings {
+		before := g.round(t, s, x, start, p.vars, n)
+		losses, err := st.Step(0, feeds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after = variables(t, s, x)
+		if !(math.Abs(losses[name]-loss) <= 1e-5*loss) {
+			t.Errorf("the step's loss is %g, want %g", losses[name], loss)
+		}
+		wrong := g.wrong(t, p, before, after)
+		if len(wrong) == 0 {
+			t.Logf("agrees in rounding %d of %d", n+1, roundings)
+			return after
+		}
+		if n == 0 {
+			first = wrong
+		}
+	}
+	for _, w := range first {
+		t.Error(w)
+	}
+	t.Errorf("so it is, or like it, in each of %d roundings", roundings)
+	return after
+}
+
+// round gives all variables their values at the start, but vars, moved by at
+// most one unit in the last place: none in rounding 0. It returns the values of vars.
+func (g *salientGolden) round(t *testing.T, s *nn.Scope, x *session.Session, start []*tf.Tensor, vars []*nn.Variable, n int) func(path string) []float32 {
+	t.Helper()
+	moved := map[string][]float32{}
+	for i, v := range vars {
+		w := slices.Clone(g.values[v.Path])
+		rng := rand.New(rand.NewPCG(uint64(n), uint64(i)))
+		for j := range w {
+			if n > 0 {
+				w[j] = math.Nextafter32(w[j], float32(math.Inf(2*rng.IntN(2)-1)))
+			}
+		}
+		moved[v.Path] = w
+	}
+	l := x.Loader()
+	for i, v := range s.Variables() {
+		value := start[i]
+		if w, ok := moved[v.Path]; ok {
+			value = session.Floats(v.Shape, w)
+		}
+		if err := l.Set(v, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return func(path string) []float32 { return moved[path] }
+}
+
+// wrong says what is wrong with the gradients, first updates and batch norms of
+// a step, for every variable: those that have no golden gradient have no business
+// here. The gradients are what Adam's first moments hold.
+func (g *salientGolden) wrong(t *testing.T, p trained, before, after func(path string) []float32) (list []string) {
+	t.Helper()
+	say := func(format string, a ...any) { list = append(list, fmt.Sprintf(format, a...)) }
 	gradient := func(path string) []float32 {
-		g := slices.Clone(after(slots + path + "/m"))
+		g := slices.Clone(after(p.slots + path + "/m"))
 		for i := range g {
-			g[i] /= float32(1 - adam.Beta1)
+			g[i] /= float32(1 - p.adam.Beta1)
 		}
 		return g
 	}
-	trained := map[string]bool{}
-	for _, v := range vars {
-		trained[v.Path] = true
+	left := map[string]bool{}
+	for _, v := range p.vars {
+		left[v.Path] = true
 	}
 	var distances []float64
 	for key, e := range g.entries {
-		if !trained[e.Path] {
+		if !left[e.Path] {
 			continue
 		}
-		delete(trained, e.Path)
+		delete(left, e.Path)
 		ours := g.official(t, key, gradient)
-		before, now := g.official(t, key, func(path string) []float32 { return g.values[path] }), g.official(t, key, after)
+		old, now := g.official(t, key, before), g.official(t, key, after)
 		delta := make([]float32, len(now))
 		for i := range delta {
-			delta[i] = now[i] - before[i]
+			delta[i] = now[i] - old[i]
 		}
 		for i, d := range delta {
-			rule := -adam.LR * float64(ours[i]) / (math.Abs(float64(ours[i])) + 1e-8)
-			if off := math.Abs(float64(d) - rule); !(off <= 2e-6+2e-7*math.Abs(float64(before[i]))) {
-				t.Errorf("%s[%d] moves by %g, its gradient %g says %g", key, i, d, ours[i], rule)
+			rule := -p.adam.LR * float64(ours[i]) / (math.Abs(float64(ours[i])) + 1e-8)
+			if off := math.Abs(float64(d) - rule); !(off <= 2e-6+2e-7*math.Abs(float64(old[i]))) {
+				say("%s[%d] moves by %g, its gradient %g says %g", key, i, d, ours[i], rule)
 				break
 			}
 		}
-		kinds := map[string][]float32{"grad": ours, "delta": delta}
-		for kind, v := range kinds {
+		for kind, v := range map[string][]float32{"grad": ours, "delta": delta} {
 			name := kind + "/" + key
 			if !slices.Contains(g.k.Names(name), name) {
 				want := floats(t, g.k.Get(kind+"_l2/"+key))[0]
 				if got := norm(v); !(math.Abs(got-want) <= 1e-2*want) {
-					t.Errorf("%s of %s has norm %g, want %g", kind, key, got, want)
+					say("%s of %s has norm %g, want %g", kind, key, got, want)
 				}
 				name, v = kind+"_first64/"+key, v[:64]
 			}
-			want := g.k.Get(name)
+			want := floats(t, g.k.Get(name))
+			g.k.Compare(name, v, 5) // counts it; what is allowed follows
 			if kind == "grad" {
-				d := distance(v, floats(t, want))
+				d := distance(v, want)
 				distances = append(distances, d)
 				if !(d <= 1e-2) {
-					t.Errorf("%s is off by %.3g in the L2 norm, allowed 1e-2", name, d)
+					say("%s is off by %.3g in the L2 norm, allowed 1e-2", name, d)
 				}
-				g.k.Compare(name, v, 5e-2)
 				continue
 			}
-			wrong := 0
-			for i, w := range floats(t, want) {
+			flipped := 0
+			for i, w := range want {
 				if !(math.Abs(float64(v[i])-w) <= 2e-6) {
-					wrong++
+					flipped++
 				}
 			}
-			if wrong > max(3*len(v)/100, 1) {
-				t.Errorf("%s: %d of %d values are off by more than 2e-6", name, wrong, len(v))
+			if flipped > max(3*len(v)/100, 1) {
+				say("%s: %d of %d values are off by more than 2e-6", name, flipped, len(v))
 			}
-			g.k.Compare(name, v, 2.1) // counts it; a wrong sign is off by 2
 		}
 	}
-	for path := range trained {
-		t.Errorf("%s is trained here, and not in the official code", path)
+	for path := range left {
+		say("%s is trained here, and not in the official code", path)
 	}
 	slices.Sort(distances)
 	middle, worst := distances[len(distances)/2], distances[len(distances)-1]
 	t.Logf("gradients are off by %.2g (median) and %.2g (worst) in the L2 norm", middle, worst)
-	// One activation of another sign moves all gradients before it by 1e-3; with
-	// rounding of 1e-6 there are one or two, which ones depends on the kernels.
-	if middle > 3e-3 {
-		t.Errorf("gradients are off by %.3g in the median, allowed 3e-3", middle)
+	if !(middle <= 1e-3) {
+		say("gradients are off by %.3g in the median, allowed 1e-3", middle)
 	}
 	for _, name := range g.k.Names("bn_after/") {
 		key := strings.TrimPrefix(name, "bn_after/")
 		g.near(t, measured{name, tf.Output{}, 1e-5, true}, g.official(t, key, after))
 	}
+	return list
 }
 
 // variables returns the values of those of s by path.
@@ -316,15 +399,7 @@ func TestGoldenSalientStage1(t *testing.T) {
 		near("z", a.z, 1e-4), near("codes", nn.Cast(s, a.q.Codes, tf.Float), 0), near("rec", a.recon, 1e-4),
 		{"mse", a.error, 1e-5, true}, {"commitment", a.q.Commitment, 1e-5, true}, {"loss", a.loss, 1e-5, true},
 	})
-	losses, err := st.Step(0, feeds)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := floats(t, g.k.Get("loss"))[0]; !(math.Abs(losses["stage1"]-want) <= 1e-5*want) {
-		t.Errorf("the step's loss is %g, want %g", losses["stage1"], want)
-	}
-	after := variables(t, s, x)
-	g.learned(t, vars, "optimizer/stage1/stage1/", g.m.Learn.Adam, after)
+	after := g.learned(t, st, feeds, trained{vars, "optimizer/stage1/stage1/", g.m.Learn.Adam}, "stage1", floats(t, g.k.Get("loss"))[0])
 
 	// The codebook after the step: its first columns and the norms of its rows.
 	k := g.m.Quantiser.Codes
@@ -459,15 +534,8 @@ func stage2(t *testing.T, mode salient.Reading) {
 	g.positions(t, n, session.Values(out[0]), session.Values(out[2]))
 	g.sets(t, "knn", nn.Dim(s, f.near, 2), session.Values(out[1]))
 
-	losses, err := st.Step(0, feeds)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := floats(t, g.k.Get("total"))[0] - floats(t, g.k.Get("commitment"))[0]; !(math.Abs(losses["stage2"]-want) <= 1e-5*want) {
-		t.Errorf("the step's loss is %g, want %g", losses["stage2"], want)
-	}
-	after := variables(t, s, x)
-	g.learned(t, vars, "optimizer/stage2/stage2/", g.m.Adam, after)
+	loss := floats(t, g.k.Get("total"))[0] - floats(t, g.k.Get("commitment"))[0]
+	after := g.learned(t, st, feeds, trained{vars, "optimizer/stage2/stage2/", g.m.Adam}, "stage2", loss)
 	for _, e := range g.entries { // the first stage is frozen
 		first := strings.HasPrefix(e.Path, "encoder/") || strings.HasPrefix(e.Path, "quantiser/")
 		if first && !slices.Equal(after(e.Path), g.values[e.Path]) {
