@@ -2,6 +2,7 @@ package proposed
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	tf "github.com/wamuir/graft/tensorflow"
@@ -335,6 +336,9 @@ type synthesis struct {
 	rec, repaired        tf.Output // [B,S,S,1], of clean and of replaced codes
 	reliability, weights tf.Output // [B,HW]
 	terms                map[string]tf.Output
+	// Of the replaced positions, for the log: the share that the classifier finds,
+	// which nears 1 as it saturates, and the mean weight.
+	found, weight tf.Output
 }
 
 // play replaces codes and computes the terms of the loss. The commitment loss of
@@ -366,6 +370,11 @@ func (m *SalientCT) play(s *nn.Scope, x tf.Output, c candidates) synthesis {
 		"reconstruction": loss.MeanSquared(s, f.rec, x), "repair": loss.MeanSquared(s, f.repaired, x),
 		"normal": normal, "anomalous": anomalous,
 	}
+	mean := func(x tf.Output) tf.Output {
+		return nn.Div(s, nn.SumAll(s, nn.Mul(s, x, f.mask)), nn.SumAll(s, f.mask))
+	}
+	found := nn.Greater(s, nn.Squeeze(s, salient.Probability(s, f.logits), -1), nn.Const(s, 0.5))
+	f.found, f.weight = mean(nn.Cast(s, found, tf.Float)), mean(f.weights)
 	return f
 }
 
@@ -390,8 +399,10 @@ func (m *SalientCT) synthesise(s *nn.Scope, x tf.Output, c candidates) framework
 		}
 		return m.Loss.total(s, f.terms)
 	}
+	log := maps.Clone(f.terms)
+	log["found"], log["weight"] = f.found, f.weight
 	return framework.Phase{Name: "stage2", Share: 1 - m.Stage1, Updates: []framework.Update{
-		{Name: "stage2", Loss: total, Vars: vars, Optimizer: m.Adam, Log: f.terms},
+		{Name: "stage2", Loss: total, Vars: vars, Optimizer: m.Adam, Log: log},
 	}}
 }
 

@@ -231,7 +231,7 @@ func TestSalientWhole(t *testing.T) {
 		}
 		v := noise(b * size * size)
 		out, err := x.Run(map[tf.Output]*tf.Tensor{image: session.Floats([]int{b, size, size, 1}, v)},
-			[]tf.Output{same, nn.Sum(s, f.mask, 1), f.logits, f.terms["normal"], f.terms["anomalous"], f.mask})
+			[]tf.Output{same, nn.Sum(s, f.mask, 1), f.logits, f.terms["normal"], f.terms["anomalous"], f.mask, f.found, f.weight})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,11 +247,14 @@ func TestSalientWhole(t *testing.T) {
 		}
 		if whole > 0 { // the means, position by position
 			mask := session.Values(out[5])
-			var normal, anomalous float64
+			var normal, anomalous, found float64
 			for p := range b * hw {
 				d := float64(logits[2*p] - logits[2*p+1]) // of the anomalous class
 				if mask[p] > 0.5 {
 					anomalous += math.Log1p(math.Exp(-d)) / float64(b-whole)
+					if d > 0 {
+						found += 1 / float64(b-whole)
+					}
 				} else {
 					normal += math.Log1p(math.Exp(d)) / float64(b*hw-(b-whole))
 				}
@@ -260,6 +263,12 @@ func TestSalientWhole(t *testing.T) {
 				if got := float64(session.Values(out[3+k])[0]); math.Abs(got-want) > 1e-5*want+1e-6 {
 					t.Errorf("cross-entropy %d is %g, want %g", k, got, want)
 				}
+			}
+			if got := float64(session.Values(out[6])[0]); math.Abs(got-found) > 1e-6 {
+				t.Errorf("a share of %g is found, want %g", got, found)
+			}
+			if got := session.Values(out[7])[0]; math.Abs(float64(got)-1) > 1e-6 { // without reliability
+				t.Errorf("the mean weight is %g, want 1", got)
 			}
 		}
 	}
