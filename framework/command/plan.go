@@ -71,13 +71,13 @@ func (c *planCmd) print(a *app, e *config.Experiment, runs []config.Run, past []
 	for _, r := range runs {
 		p := planOf(a.Results, r)
 		count[p.state]++
-		training := r.Training(r.Data.Name)
+		training := r.Training(r.Data.Learning())
 		other, shares := trained[training]
 		_, graph := r.Keys.(framework.Method)
 		if shares = shares && graph && p.todo && r.Train.CurveEvery == 0; shares {
 			p.why += "; trained with " + other
 		} else {
-			trained[training] = r.Label
+			trained[training] = r.Label + " on " + r.Data.Name
 		}
 		duration, most := "", ""
 		if p.todo {

@@ -10,6 +10,43 @@ import (
 	"thorax/framework/data/phantom"
 )
 
+// What can be learnt from is the same where options say so before images are
+// drawn, and only there.
+func TestLearning(t *testing.T) {
+	set := func(change func(o *Options, p *phantom.Options)) Options {
+		p := phantom.DefaultOptions()
+		p.Train, p.TestNormal, p.TestAbnormal, p.Level = 3, 2, 2, "1"
+		o := DefaultOptions()
+		o.Set, o.Size, o.Validation, o.Phantom = "phantom", 32, 0, &p
+		change(&o, &p)
+		return o
+	}
+	base := set(func(*Options, *phantom.Options) {})
+	cache := t.TempDir()
+	first := open(t, base, cache).Learnt()
+	for name, tt := range map[string]struct {
+		change func(o *Options, p *phantom.Options)
+		same   bool
+	}{
+		"name":        {func(o *Options, p *phantom.Options) { o.Name = "other" }, true},
+		"level":       {func(o *Options, p *phantom.Options) { p.Level = "3" }, true},
+		"test images": {func(o *Options, p *phantom.Options) { p.TestNormal, p.TestAbnormal = 1, 3 }, true},
+		"types":       {func(o *Options, p *phantom.Options) { p.Types = p.Types[:1] }, true},
+		"train":       {func(o *Options, p *phantom.Options) { p.Train = 4 }, false},
+		"seed":        {func(o *Options, p *phantom.Options) { p.Seed = 2 }, false},
+		"modality":    {func(o *Options, p *phantom.Options) { p.Modality = phantom.CT }, false},
+		"size":        {func(o *Options, p *phantom.Options) { o.Size = 40 }, false},
+	} {
+		o := set(tt.change)
+		if got := o.Learning() == base.Learning(); got != tt.same {
+			t.Errorf("%s: learning is the same: %v", name, got)
+		}
+		if got := open(t, o, cache).Learnt() == first; got != tt.same {
+			t.Errorf("%s: images are the same: %v", name, got)
+		}
+	}
+}
+
 // A generated set goes through the same cache as files.
 func TestGenerated(t *testing.T) {
 	o := DefaultOptions()

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/BurntSushi/toml"
+
 	"thorax/framework/data/phantom"
 )
 
@@ -58,6 +60,22 @@ var (
 
 // minValidation is the least number of validation images: a threshold at 5 % false alarms needs a tail.
 const minValidation = 100
+
+// Learning identifies, before any image is read, what can be learnt from: options that have it in common have
+// the same training and validation images. It knows the keys of generated sets that make the test images only;
+// [Dataset.Learnt] knows all.
+func (o Options) Learning() string {
+	if o.Set == "phantom" && o.Phantom != nil && o.Contamination == 0 {
+		train := *o.Phantom
+		train.TestNormal, train.TestAbnormal, train.Level, train.Types = 0, 0, "", nil
+		o.Name, o.Phantom = "", &train
+	}
+	text, err := toml.Marshal(o)
+	if err != nil {
+		panic("data: options cannot be written: " + err.Error())
+	}
+	return string(text)
+}
 
 // Check names the first key out of range. It completes an empty Name to SET-SIZE and the size of what is
 // generated, and drops Phantom and CheXpert where they are not used.
