@@ -27,7 +27,6 @@ type sound struct {
 }
 
 type made struct {
-	folder  *record.Folder
 	run     record.Run
 	scores  []record.Score
 	figures []metric.Figure

@@ -200,12 +200,12 @@ func newPageSet(s *set, st *study, t, byType *table, o Options) (pageSet, error)
 }
 
 // class is the style of a column.
-func (c column) class() string {
+func (col column) class() string {
 	var words []string
-	if c.oracle {
+	if col.oracle {
 		words = append(words, "oracle")
 	}
-	if c.kind == interval {
+	if col.kind == interval {
 		words = append(words, "interval")
 	}
 	return strings.Join(words, " ")

@@ -205,9 +205,9 @@ func (t *table) newRow(s *set, st *study, r *row, o Options) tableRow {
 	return out
 }
 
-func (c *cell) setInterval(i metric.Interval, ok bool) {
+func (x *cell) setInterval(i metric.Interval, ok bool) {
 	if ok {
-		c.low, c.top, c.ranged = i.Low, i.High, true
+		x.low, x.top, x.ranged = i.Low, i.High, true
 	}
 }
 

@@ -103,10 +103,10 @@ func merge(x Maps, p int) Maps {
 	return y
 }
 
-// Hide returns x with every tile of p×p multiplied by its element of keep:
+// Hide returns m with every tile of p×p multiplied by its element of keep:
 // map by map, row by row.
-func (x Maps) Hide(p int, keep []float32) Maps {
-	tiles := split(x, p)
+func (m Maps) Hide(p int, keep []float32) Maps {
+	tiles := split(m, p)
 	for n := range tiles.N {
 		for i := range tiles.one(n) {
 			tiles.one(n)[i] *= float64(keep[n])
