@@ -1,6 +1,6 @@
 // Package lint looks for the known pitfalls of evaluating anomaly detection in
 // experiments, run folders, published figures and images. A finding has a code from L1
-// to L25; the codes are explained by [Explain]. What an experiment annotates is kept
+// to L26; the codes are explained by [Explain]. What an experiment annotates is kept
 // with the authors' words, not hidden.
 package lint
 

@@ -259,6 +259,10 @@ func TestSilent(t *testing.T) {
 		"no published protocol field matters where it is unknown": func(s *sound) {
 			s.paper = strings.Replace(s.paper, `"last"`, `"unknown"`, 1)
 		},
+		"maps of their own images": func(s *sound) {
+			s.runs["AE0"].maps = places(t, func(i, k int) float32 { return float32((i*31+k*7)%16) + float32(k%4) })
+		},
+		"maps without anything":      func(s *sound) { s.runs["AE0"].maps = record.NewMaps(80, 4, 4) },
 		"labels of images elsewhere": func(s *sound) { s.images["x"] = []data.Finding{{Code: "D4", Text: "constant"}} },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -371,6 +375,9 @@ func TestFires(t *testing.T) {
 			}
 		}, "16 validation images"},
 		{"L25", "images", func(s *sound) { s.images["chest"] = []data.Finding{{Code: "L25", Text: "12 files of 16 bits"}} }, "16 bits"},
+		{"L26", "the same places", func(s *sound) {
+			s.runs["AE0"].maps = places(t, func(i, k int) float32 { return float32(k%16) + float32(i%2) })
+		}, "AE, seed 0: 99 % of"},
 	} {
 		t.Run(tt.code+" "+tt.name, func(t *testing.T) {
 			s := newSound(t)
@@ -385,6 +392,22 @@ func TestFires(t *testing.T) {
 	}
 }
 
+// places are 80 maps of 4×4 pixels, value of image i and pixel k.
+func places(t *testing.T, value func(i, k int) float32) *record.Maps {
+	t.Helper()
+	m := record.NewMaps(80, 4, 4)
+	for i := range m.N {
+		v := make([]float32, 16)
+		for k := range v {
+			v[k] = value(i, k)
+		}
+		if err := m.Set(i, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}
+
 // oracle adds the row that a learning curve on the test images gives.
 func oracle(s *sound) {
 	for seed := range 3 {
@@ -397,8 +420,8 @@ func oracle(s *sound) {
 
 // Every code is tested to fire, is explained and has a remedy.
 func TestRules(t *testing.T) {
-	if len(rules) != 25 {
-		t.Errorf("%d rules, want L1 to L25", len(rules))
+	if len(rules) != 26 {
+		t.Errorf("%d rules, want L1 to L26", len(rules))
 	}
 	for i, r := range rules {
 		if r.code != fmt.Sprintf("L%d", i+1) || r.why == "" || r.remedy == "" {
@@ -418,7 +441,7 @@ func TestAnnotations(t *testing.T) {
 	if found = s.lint(t, map[string]string{"L19": "said otherwise"}); found[0].Annotation != "said otherwise" {
 		t.Errorf("%+v", found)
 	}
-	for _, notes := range []map[string]string{{"L26": "x"}, {"L5": " "}} {
+	for _, notes := range []map[string]string{{"L27": "x"}, {"L5": " "}} {
 		if _, err := Run(Input{}, notes); err == nil {
 			t.Errorf("%v: no error", notes)
 		}

@@ -22,6 +22,7 @@ const (
 	saturated       = .01  // share of test images with the one highest or lowest score
 	confounded      = .65  // AUROC of a row that looks at nothing medical
 	unlike          = .05  // difference of prevalences
+	fixedPlaces     = .8   // share of the variance of anomaly maps that lies between places; 0 to 0.6 where methods were seen to work
 	batchTolerance  = 1e-5 // of a score, relative to the spread of all
 )
 
@@ -76,6 +77,8 @@ var rules = []rule{
 		"hold out at least 100 normals of the training set", smallValidation},
 	{"L25", "A DICOM window or 16-bit range lost to 8 bits before normalisation cannot be had back.",
 		"window first, then reduce", nothing},
+	{"L26", "Anomaly maps that are nearly the same in every image tell where the method looks, not where a lesion is.",
+		"look at the cases of either class (thorax plot --kind cases) before the figure is believed", samePlaces},
 }
 
 // nothing is the check of rules that only images decide, by [data.Check].
@@ -441,6 +444,47 @@ func saturation(f *facts) (found []string) {
 		}
 	}
 	return found
+}
+
+// samePlaces finds maps that places, and not images, make up.
+func samePlaces(f *facts) (found []string) {
+	for _, r := range f.runs {
+		m, err := r.ReadMaps("test")
+		if err != nil { // L18 says which cannot be read
+			continue
+		}
+		if share := betweenPlaces(m); share > fixedPlaces {
+			found = append(found, fmt.Sprintf("%s: %.0f %% of the variance of the test images' maps is the same in all of them", r.name(), 100*share))
+		}
+	}
+	return found
+}
+
+// betweenPlaces is the share of the variance of all pixels of the maps that the mean
+// map has: 1 if all maps are the same, 0 if they have no variance.
+func betweenPlaces(m *record.Maps) float64 {
+	mean := make([]float64, m.H*m.W)
+	var centre, total, between float64
+	for i := range m.N {
+		for k, v := range m.At(i) {
+			mean[k] += float64(v) / float64(m.N)
+		}
+	}
+	for _, v := range mean {
+		centre += v / float64(len(mean))
+	}
+	for i := range m.N {
+		for _, v := range m.At(i) {
+			total += (float64(v) - centre) * (float64(v) - centre)
+		}
+	}
+	if total == 0 {
+		return 0
+	}
+	for _, v := range mean {
+		between += (v - centre) * (v - centre) * float64(m.N)
+	}
+	return between / total
 }
 
 func otherAUROC(f *facts) []string { return otherDefinition(f, "auroc", "pixel-auroc") }
