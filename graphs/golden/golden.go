@@ -84,9 +84,16 @@ func Load(t testing.TB, path string) map[string]weights.Array {
 // or an infinity on either side fails, and so do lengths that differ.
 func Compare(t testing.TB, name string, got []float32, want weights.Array, atolRel float64) {
 	t.Helper()
-	if err := difference(got, want, atolRel); err != nil {
-		t.Errorf("%s %v: %v", name, want.Shape, err)
+	if err := named(name, got, want, atolRel); err != nil {
+		t.Error(err)
 	}
+}
+
+func named(name string, got []float32, want weights.Array, atolRel float64) error {
+	if err := difference(got, want, atolRel); err != nil {
+		return fmt.Errorf("%s %v: %w", name, want.Shape, err)
+	}
+	return nil
 }
 
 func difference(got []float32, want weights.Array, atolRel float64) error {
@@ -186,9 +193,17 @@ func (k *Tracker) Get(name string) weights.Array {
 // Compare compares got with the tensor called name, as the function Compare.
 func (k *Tracker) Compare(name string, got []float32, atolRel float64) {
 	k.t.Helper()
+	if err := k.Difference(name, got, atolRel); err != nil {
+		k.t.Error(err)
+	}
+}
+
+// Difference is [Tracker.Compare] for a caller who decides what an error means.
+func (k *Tracker) Difference(name string, got []float32, atolRel float64) error {
+	k.t.Helper()
 	want := k.Get(name)
 	k.compared[name] = true
-	Compare(k.t, name, got, want, atolRel)
+	return named(name, got, want, atolRel)
 }
 
 // Skip marks a tensor as left out on purpose; the log says why.
