@@ -5,6 +5,7 @@
 package lint
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -202,6 +203,10 @@ type run struct {
 	scores  []record.Score
 	figures []metric.Figure
 	keys    map[string]string // of config.toml; nil without one
+
+	grid     string  // H×W of its maps of the test images; "" without maps
+	between  float64 // share of their variance that is between places
+	unopened error   // why its maps could not be read
 }
 
 func (r run) test() (scores []float64, abnormal []bool) {
@@ -266,6 +271,12 @@ func collect(in Input) (*facts, error) {
 		}
 		if r.figures, err = e.Figures(); err != nil && !os.IsNotExist(err) {
 			return nil, err
+		}
+		switch m, err := e.ReadMaps("test"); {
+		case err == nil:
+			r.grid, r.between = fmt.Sprintf("%d×%d", m.H, m.W), betweenPlaces(m)
+		case !errors.Is(err, os.ErrNotExist):
+			r.unopened = err
 		}
 		if text, err := e.Config(); err == nil {
 			var table map[string]any

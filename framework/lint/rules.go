@@ -1,11 +1,9 @@
 package lint
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -449,12 +447,8 @@ func saturation(f *facts) (found []string) {
 // samePlaces finds maps that places, and not images, make up.
 func samePlaces(f *facts) (found []string) {
 	for _, r := range f.runs {
-		m, err := r.ReadMaps("test")
-		if err != nil { // L18 says which cannot be read
-			continue
-		}
-		if share := betweenPlaces(m); share > fixedPlaces {
-			found = append(found, fmt.Sprintf("%s: %.0f %% of the variance of the test images' maps is the same in all of them", r.name(), 100*share))
+		if r.between > fixedPlaces {
+			found = append(found, fmt.Sprintf("%s: %.0f %% of the variance of the test images' maps is the same in all of them", r.name(), 100*r.between))
 		}
 	}
 	return found
@@ -573,10 +567,10 @@ func diceVariants(f *facts) (found []string) {
 	for _, set := range f.sets {
 		grids := map[string]bool{}
 		for _, r := range f.of(set) {
-			if m, err := r.ReadMaps("test"); err == nil {
-				grids[fmt.Sprintf("%d×%d", m.H, m.W)] = true
-			} else if !errors.Is(err, os.ErrNotExist) {
-				found = append(found, err.Error())
+			if r.unopened != nil {
+				found = append(found, r.unopened.Error())
+			} else if r.grid != "" {
+				grids[r.grid] = true
 			}
 		}
 		if len(grids) > 1 {
