@@ -408,6 +408,24 @@ func places(t *testing.T, value func(i, k int) float32) *record.Maps {
 	return m
 }
 
+// Maps of one value have no variance, of places or of images, for any number of them.
+func TestBetweenPlacesOfOneValue(t *testing.T) {
+	for n := 1; n < 100; n++ {
+		m, v := record.NewMaps(n, 7, n), make([]float32, 7*n)
+		for k := range v {
+			v[k] = .3
+		}
+		for i := range n {
+			if err := m.Set(i, v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if share := betweenPlaces(m); share != 0 {
+			t.Errorf("%d maps of one value: %g of the variance is between places", n, share)
+		}
+	}
+}
+
 // oracle adds the row that a learning curve on the test images gives.
 func oracle(s *sound) {
 	for seed := range 3 {

@@ -460,13 +460,15 @@ func betweenPlaces(m *record.Maps) float64 {
 	mean := make([]float64, m.H*m.W)
 	var centre, total, between float64
 	for i := range m.N {
-		for k, v := range m.At(i) {
-			mean[k] += float64(v) / float64(m.N)
+		for k, v := range m.At(i) { // sums of half precision are exact: maps of one value have no variance
+			mean[k] += float64(v)
+			centre += float64(v)
 		}
 	}
-	for _, v := range mean {
-		centre += v / float64(len(mean))
+	for k := range mean {
+		mean[k] /= float64(m.N)
 	}
+	centre /= float64(m.N * len(mean))
 	for i := range m.N {
 		for _, v := range m.At(i) {
 			total += (float64(v) - centre) * (float64(v) - centre)
